@@ -1,0 +1,21 @@
+"""The errors of Penstock, one small tree, by when they can happen.
+
+``PenstockError``
+    ``ConfigurationError``  at start or at a switch: settings, import strings, parameters
+    ``ContractError``       while events flow: a middleware did what the contract does not allow
+    ``service.errors``      adds what only the daemon can meet: a full queue, a lost process
+"""
+
+from __future__ import annotations
+
+
+class PenstockError(Exception):
+    """Anything Penstock raises on purpose; the message says what, where, and what to do."""
+
+
+class ConfigurationError(PenstockError):
+    """A setting, an import string or a parameter is wrong; nothing was started or changed."""
+
+
+class ContractError(PenstockError):
+    """A middleware broke the contract; only the event at hand is dead-lettered."""

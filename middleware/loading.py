@@ -1,0 +1,115 @@
+"""From the ``use`` of a configuration to a class.
+
+A short name is a file of a package: ``adjacent`` is the one class of the wanted kind defined in
+``middleware/adjacent.py``. Anything else is an import string, ``module:Class``. There is no
+registry: dropping a file into the folder is all it takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import traceback
+from types import ModuleType
+from typing import TypeVar
+
+from middleware.contract import Middleware
+from middleware.errors import ConfigurationError
+
+Kind = TypeVar("Kind")
+
+
+def load_middleware(use: str) -> type[Middleware]:
+    """Return the middleware class that ``use`` names; raises ConfigurationError."""
+    loaded = load_class(use, package="middleware", kind=Middleware)
+    if loaded.handle is Middleware.handle and not loaded.has_batch_form():
+        message = f'use = "{use}": {loaded.__name__} has neither handle nor handle_batch'
+        raise ConfigurationError(message)
+    return loaded
+
+
+def load_class(use: str, *, package: str, kind: type[Kind]) -> type[Kind]:
+    """Return the subclass of ``kind`` that ``use`` names: a file of ``package`` or "module:Class".
+
+    Raises ConfigurationError that says what was looked for, where, and what there is.
+    """
+    module_name, colon, class_name = use.partition(":")
+    if not colon:
+        return _load_short_name(use, package=package, kind=kind)
+    if not module_name or not class_name:
+        raise ConfigurationError(f'use = "{use}": an import string is written "module:Class"')
+    module = _import(use, module_name)
+    loaded = getattr(module, class_name, None)
+    if loaded is None:
+        there = ", ".join(cls.__name__ for cls in _classes(module, kind)) or "none"
+        message = (
+            f'use = "{use}": {module_name} has no "{class_name}" (of this kind it has: {there})'
+        )
+        raise ConfigurationError(message)
+    if not isinstance(loaded, type) or not issubclass(loaded, kind):
+        raise ConfigurationError(
+            f'use = "{use}": {class_name} is not a subclass of {kind.__name__}'
+        )
+    return loaded
+
+
+def short_names(*, package: str, kind: type) -> list[str]:
+    """Return the short names that ``package`` offers for ``kind``, sorted; imports its files."""
+    folder = importlib.import_module(package)
+    names = sorted(info.name for info in pkgutil.iter_modules(folder.__path__))
+    return [name for name in names if len(_classes(_import(name, f"{package}.{name}"), kind)) == 1]
+
+
+def _load_short_name(use: str, *, package: str, kind: type[Kind]) -> type[Kind]:
+    name = f"{package}.{use}"
+    if not use.isidentifier() or importlib.util.find_spec(name) is None:
+        known = ", ".join(short_names(package=package, kind=kind))
+        message = f'use = "{use}": neither a file of {package}/ ({known}) nor "module:Class"'
+        raise ConfigurationError(message)
+    classes = _classes(_import(use, name), kind)
+    if len(classes) != 1:
+        there = ", ".join(cls.__name__ for cls in classes) or "none"
+        message = (
+            f'use = "{use}": {package}/{use}.py must define exactly one {kind.__name__}, '
+            f'it defines: {there}; name the one you mean as "{name}:Class"'
+        )
+        raise ConfigurationError(message)
+    return classes[0]
+
+
+def _classes(module: ModuleType, kind: type[Kind]) -> list[type[Kind]]:
+    """Return the public subclasses of ``kind`` that ``module`` itself defines.
+
+    The module of ``kind`` itself is the contract and offers none.
+    """
+    if module.__name__ == kind.__module__:
+        return []
+    return [
+        thing
+        for name, thing in vars(module).items()
+        if isinstance(thing, type)
+        and issubclass(thing, kind)
+        and thing.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+
+
+def _import(use: str, module_name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in _prefixes(module_name):
+            message = f'use = "{use}": there is no module "{error.name}" on the import path'
+            raise ConfigurationError(message) from None
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = (
+            f'use = "{use}": importing {module_name} failed at {last.filename}:{last.lineno}: '
+            f"{type(error).__name__}: {error}"
+        )
+        raise ConfigurationError(message) from error
+
+
+def _prefixes(module_name: str) -> set[str]:
+    parts = module_name.split(".")
+    return {".".join(parts[: count + 1]) for count in range(len(parts))}

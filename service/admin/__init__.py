@@ -1,0 +1,1 @@
+"""What operators use over HTTP."""

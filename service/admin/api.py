@@ -1,0 +1,105 @@
+"""The operators' API: look at the middleware, switch them, see what became of the events."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Flask, Response, jsonify, request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.admin.problems import handle_problems, problem
+from service.chain import Mode
+from service.operation import Operation
+
+
+class Switch(BaseModel):
+    """What a PATCH of a middleware may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Mode | None = None
+    params: dict[str, Any] | None = None
+    reason: str = ""
+
+
+class Reset(BaseModel):
+    """What a reset may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = ""
+
+
+def make_app(operation: Operation) -> Flask:
+    """Return the Flask app that serves the API for a running daemon."""
+    app = Flask("penstock", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
+    app.config["MAX_CONTENT_LENGTH"] = operation.settings.http.max_body
+    handle_problems(app)
+    app.register_blueprint(_api(operation), url_prefix="/api/v1")
+    app.register_blueprint(_health(operation))
+    return app
+
+
+def _api(operation: Operation) -> Blueprint:
+    api = Blueprint("api", __name__)
+
+    @api.errorhandler(KeyError)
+    def _unknown(error: KeyError) -> Response:
+        known = ", ".join(each["name"] for each in operation.middleware()) or "none"
+        detail = f"there is no middleware called {error.args[0]!r} (there are: {known})"
+        return problem(HTTPStatus.NOT_FOUND, detail)
+
+    @api.errorhandler(ValidationError)
+    def _invalid(error: ValidationError) -> Response:
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details]
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "\n".join(lines))
+
+    @api.get("/middleware")
+    def list_middleware() -> Response:
+        return jsonify(operation.middleware())
+
+    @api.get("/middleware/<name>")
+    def show(name: str) -> Response:
+        return jsonify(operation.describe(name))
+
+    @api.patch("/middleware/<name>")
+    def switch(name: str) -> Response:
+        operation.describe(name)
+        wanted = Switch.model_validate(request.get_json())
+        if wanted.mode is None and wanted.params is None:
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "give a mode, params or both")
+        return jsonify(
+            operation.switch(name, wanted.reason, mode=wanted.mode, params=wanted.params)
+        )
+
+    @api.post("/middleware/<name>/reset")
+    def reset(name: str) -> Response:
+        operation.describe(name)
+        body = request.get_json() if request.content_length else {}
+        return jsonify(operation.switch(name, Reset.model_validate(body).reason, reset=True))
+
+    @api.get("/stats")
+    def stats() -> Response:
+        return jsonify(asdict(operation.statistics()))
+
+    return api
+
+
+def _health(operation: Operation) -> Blueprint:
+    health = Blueprint("health", __name__)
+
+    @health.get("/livez")
+    def livez() -> Response:
+        return jsonify(status="alive")
+
+    @health.get("/readyz")
+    def readyz() -> Response:
+        if operation.ready:
+            return jsonify(status="ready")
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, operation.why_not_ready)
+
+    return health

@@ -1,0 +1,47 @@
+"""Errors as ``application/problem+json`` (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Flask, Response, json
+from werkzeug.exceptions import HTTPException
+
+from middleware.errors import ConfigurationError
+from service.errors import QueueClosed, QueueFull
+
+
+def problem(status: HTTPStatus, detail: str, **more: object) -> Response:
+    """Return an error response; ``more`` are further members of the document."""
+    document = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    response = Response(json.dumps(document | more) + "\n", status=status)
+    response.content_type = "application/problem+json"
+    return response
+
+
+def handle_problems(app: Flask) -> None:
+    """Answer every error of the app as a problem document."""
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        response = problem(HTTPStatus(error.code or 500), error.description or "")
+        for name, value in error.get_headers():
+            if name.lower() == "allow":
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(ConfigurationError)
+    def _wrong(error: ConfigurationError) -> Response:
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+
+    @app.errorhandler(QueueFull)
+    def _full(error: QueueFull) -> Response:
+        response = problem(HTTPStatus.TOO_MANY_REQUESTS, str(error))
+        response.headers["Retry-After"] = "1"
+        return response
+
+    @app.errorhandler(QueueClosed)
+    def _closed(error: QueueClosed) -> Response:
+        response = problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        response.headers["Retry-After"] = "5"
+        return response

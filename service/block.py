@@ -1,0 +1,146 @@
+"""Blocks of events, the unit of transport, and offsets, the places of events in the total order."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from service.chain import ChainVersion
+from service.errors import PipelineFailed
+
+
+class Offset(NamedTuple):
+    """An event's place in the total order: its block's number and its line within the block.
+
+    Written ``1234.17``, so that nobody must count lines before a worker has read them.
+    """
+
+    block: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.block}.{self.row}"
+
+    @classmethod
+    def parse(cls, text: str) -> Offset:
+        """Return the offset written as ``text``; raises ValueError."""
+        block, _, row = text.partition(".")
+        return cls(int(block), int(row))
+
+
+class FileRange(NamedTuple):
+    """Bytes of a file that stays where it is: a block by reference instead of by copy."""
+
+    path: str
+    start: int
+    stop: int
+
+    def read(self) -> bytes:
+        """Return the bytes, always ending in a line end.
+
+        Raises PipelineFailed when the file no longer holds them: an input must not change while
+        it is read.
+        """
+        wanted = self.stop - self.start
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                data = os.pread(descriptor, wanted, self.start)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            message = f"{self.path}: cannot be read any more: {error.strerror}"
+            raise PipelineFailed(message) from error
+        if len(data) != wanted:
+            message = (
+                f"{self.path}: bytes {self.start} to {self.stop} are gone; "
+                "an input must not be cut or replaced while it is read"
+            )
+            raise PipelineFailed(message)
+        return data if data.endswith(b"\n") else data + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Lines that a source offers, all together, to the queue.
+
+    ``payload`` is NDJSON, every line ended by a line end, or a reference to such lines;
+    ``lines`` is their number, None where only a worker will know; ``first_line`` is the number of
+    the first one as the producer counts, None where the emitter counts along a file.
+    """
+
+    source: str
+    payload: bytes | FileRange
+    lines: int | None
+    first_line: int | None
+    received: float
+    """When it was received, seconds since the epoch; ``max_future`` is measured from here."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the payload, or those that the reference stands for."""
+        return size_of(self.payload)
+
+    @classmethod
+    def of_lines(cls, source: str, payload: bytes, first_line: int = 1) -> Submission:
+        """Return a submission of complete lines, received now."""
+        if not payload.endswith(b"\n"):
+            payload += b"\n"
+        return cls(source, payload, payload.count(b"\n"), first_line, time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where accepted lines are: ``lines`` rows of a block from ``first`` on (None: not counted)."""
+
+    first: Offset
+    lines: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The lines of a block that came together, from one source at one moment."""
+
+    source: str
+    lines: int | None
+    first_line: int | None
+    received: float
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive accepted lines, in their place in the total order; never changes.
+
+    ``chain`` holds from this block's first event on, for all workers. At a ``barrier`` every shared
+    middleware takes a snapshot right after this block.
+    """
+
+    number: int
+    payload: bytes | FileRange
+    parts: tuple[Part, ...]
+    chain: ChainVersion
+    barrier: bool
+
+    @property
+    def size(self) -> int:
+        """The bytes of the payload, or those that the reference stands for."""
+        return size_of(self.payload)
+
+    @property
+    def lines(self) -> int | None:
+        """The number of lines, None where only a worker will know."""
+        counted = [part.lines for part in self.parts]
+        return None if None in counted else sum(lines or 0 for lines in counted)
+
+    def read(self) -> bytes:
+        """Return the lines."""
+        return self.payload.read() if isinstance(self.payload, FileRange) else self.payload
+
+
+def size_of(payload: bytes | FileRange) -> int:
+    """Return the bytes of a payload, or those that a reference stands for."""
+    if isinstance(payload, FileRange):
+        return payload.stop - payload.start
+    return len(payload)

@@ -1,0 +1,237 @@
+"""The border: from lines of bytes to checked events, good ones as columns, bad ones with a reason.
+
+The same code answers an HTTP producer and reads a block in a worker, so both say the same.
+
+Invariant: line i of the block is event i. msgspec's ``decode_lines`` is fast but knows no lines: an
+object may span two, or two may stand on one. It is trusted only when every line starts with ``{``
+and ends with ``}`` - no JSON value can hold "}", line end, "{" in a row - and the counts agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from middleware.contract import MISSING
+from middleware.errors import ConfigurationError
+from service.block import Part
+from service.settings import EventSettings
+
+Integers = NDArray[np.int64]
+
+CID_RANGE: Final = (-(2**63), 2**63 - 1)
+_LINE_END, _OPEN, _CLOSE = b"\n{}"
+_Cid = Annotated[int, msgspec.Meta(ge=CID_RANGE[0], le=CID_RANGE[1])]
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no event: its row in the block and what is wrong with it."""
+
+    row: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Lines:
+    """A block's lines, split and checked.
+
+    ``starts`` and ``stops`` are int64[lines], byte positions in ``payload`` without the line end.
+    ``rows`` is int64[n], the lines that are good events; ``cid`` is int64[n], ``time`` float64[n]
+    and ``decoded`` n objects with the fields read. ``bad`` are the others, but for blank lines,
+    which are no events at all.
+    """
+
+    payload: bytes
+    starts: Integers
+    stops: Integers
+    rows: Integers
+    cid: Integers
+    time: NDArray[np.float64]
+    decoded: Sequence[Any]
+    bad: list[BadLine]
+
+    @property
+    def accepted(self) -> int:
+        """The number of events taken in, good and bad."""
+        return len(self.rows) + len(self.bad)
+
+    def line(self, row: int) -> bytes:
+        """Return a line's bytes, without the line end."""
+        return self.payload[self.starts[row] : self.stops[row]]
+
+
+class Border:
+    """Reads blocks of lines, decoding only the fields named."""
+
+    def __init__(self, settings: EventSettings, fields: Sequence[str] = ()) -> None:
+        """Read ``fields`` besides cid and time; all names are those that middleware use.
+
+        Raises ConfigurationError for a field that they know by another name.
+        """
+        for name in fields:
+            if name in {settings.cid, settings.time}:
+                known_as = "cid" if name == settings.cid else "time"
+                message = f'reads = "{name}": a middleware knows this field as "{known_as}"'
+                raise ConfigurationError(message)
+        self._settings = settings
+        self._rfc3339 = settings.time_format == "rfc3339"
+        extra = [(f"field_{index}", name) for index, name in enumerate(fields)]
+        self.attributes = {name: attribute for attribute, name in extra}
+        self._decoder = msgspec.json.Decoder(self._struct(extra))
+
+    def read(
+        self,
+        payload: bytes,
+        parts: Sequence[Part],
+        line_begins: Callable[[int], str | None] | None = None,
+    ) -> Lines:
+        """Split, decode and check the lines of ``payload``, which ends with a line end.
+
+        ``line_begins`` is called with each row before it is read, one by one (slower), and may
+        return why not to read it: given when something in this block has killed a worker before.
+        """
+        view = np.frombuffer(payload, np.uint8)
+        stops = np.flatnonzero(view == _LINE_END)
+        starts = np.empty_like(stops)
+        starts[:1] = 0
+        starts[1:] = stops[:-1] + 1
+        latest = self._latest(parts, len(stops))
+        lines = Lines(payload, starts, stops, np.arange(len(stops)), stops, _NO_TIMES, (), [])
+        whole = None if line_begins else self._decode_together(view, lines)
+        if whole is not None:
+            self._take(lines, whole)
+            if (lines.time <= latest).all() and np.isfinite(lines.time).all():
+                return lines
+        self._read_one_by_one(lines, latest, line_begins)
+        return lines
+
+    def _struct(self, extra: list[tuple[str, str]]) -> type[msgspec.Struct]:
+        settings = self._settings
+        moment: Any = _Moment if self._rfc3339 else float
+        wire = {"cid": settings.cid, "time": settings.time} | dict(extra)
+        fields: list[Any] = [("cid", _Cid), ("time", moment)]
+        fields += [(attribute, Any, MISSING) for attribute, _ in extra]
+        return msgspec.defstruct("EventFields", fields, gc=False, rename=wire)
+
+    def _latest(self, parts: Sequence[Part], lines: int) -> Any:
+        """Return the largest time allowed: one number, or one for each line."""
+        if self._settings.max_future is None:
+            return np.inf
+        limits = [part.received + self._settings.max_future for part in parts]
+        if len(limits) == 1:
+            return limits[0]
+        latest = np.repeat(limits, [part.lines or 0 for part in parts])
+        assert len(latest) == lines, "a block of several parts knows its lines"  # noqa: S101 - invariant
+        return latest
+
+    def _decode_together(self, view: NDArray[np.uint8], lines: Lines) -> list[Any] | None:
+        """Return the events of all lines at once, None if any line needs a look of its own."""
+        starts, stops = lines.starts, lines.stops
+        plain = (
+            (stops - starts).max(initial=0) <= self._settings.max_event_bytes
+            and (view[starts] == _OPEN).all()
+            and (view[stops - 1] == _CLOSE).all()
+            and _is_utf8(lines.payload)
+        )
+        if not plain:
+            return None
+        try:
+            decoded = self._decoder.decode_lines(lines.payload)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        return decoded if len(decoded) == len(stops) else None
+
+    def _take(self, lines: Lines, decoded: list[Any]) -> None:
+        count = len(decoded)
+        lines.decoded = decoded
+        lines.cid = np.fromiter(map(attrgetter("cid"), decoded), np.int64, count)
+        times: Iterable[float] = map(attrgetter("time"), decoded)
+        if self._rfc3339:
+            times = (event.time.timestamp() for event in decoded)
+        lines.time = np.fromiter(times, np.float64, count)
+
+    def _read_one_by_one(
+        self, lines: Lines, latest: Any, line_begins: Callable[[int], str | None] | None
+    ) -> None:
+        limits = np.broadcast_to(latest, len(lines.stops)).tolist()
+        rows: list[int] = []
+        decoded: list[Any] = []
+        for row, limit in enumerate(limits):
+            line = lines.line(row)
+            if not line.strip():
+                continue
+            outcome = (line_begins(row) if line_begins else None) or self._read_line(line, limit)
+            if isinstance(outcome, str):
+                lines.bad.append(BadLine(row, outcome))
+            else:
+                rows.append(row)
+                decoded.append(outcome)
+        lines.rows = np.array(rows, np.int64)
+        self._take(lines, decoded)
+
+    def _read_line(self, line: bytes, limit: float) -> Any | str:
+        """Return the decoded event, or what is wrong with the line."""
+        settings = self._settings
+        if len(line) > settings.max_event_bytes:
+            return f"longer than max_event_bytes ({settings.max_event_bytes} bytes)"
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            return f"invalid UTF-8 at byte {error.start}"
+        try:
+            event: Any = self._decoder.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return self._why(line, error)
+        moment = event.time.timestamp() if self._rfc3339 else event.time
+        if moment > limit:
+            ahead = moment - limit
+            return f'"{settings.time}" is {ahead:.0f} s further ahead than max_future allows'
+        return event
+
+    def _why(self, line: bytes, error: Exception) -> str:
+        """Say in the producer's words why the line could not be decoded."""
+        if isinstance(error, RecursionError):
+            return "nested too deeply"
+        try:
+            event = msgspec.json.decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            text = str(error).removeprefix("JSON is malformed: ")
+            if "out of range" in text:
+                return f'"{self._settings.time}" is not finite, or another number is out of range'
+            return f"not JSON: {text}"
+        if not isinstance(event, dict):
+            return "not a JSON object"
+        settings = self._settings
+        for name in (settings.cid, settings.time):
+            if name not in event:
+                return f'no "{name}"'
+        cid = event[settings.cid]
+        if not isinstance(cid, int) or isinstance(cid, bool):
+            return f'"{settings.cid}" is not an integer'
+        if not CID_RANGE[0] <= cid <= CID_RANGE[1]:
+            return f'"{settings.cid}" does not fit 64 bits'
+        if self._rfc3339:
+            return f'"{settings.time}" is not an RFC 3339 time with its offset from UTC'
+        return f'"{settings.time}" is not a number'
+
+
+_NO_TIMES: NDArray[np.float64] = np.empty(0)
+
+
+def _is_utf8(payload: bytes) -> bool:
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""The chain as data: which steps, in which mode, with which parameters, from which offset on.
+
+A chain version never changes; a switch makes the next one. Every block names the version that
+holds for it, so that all workers and the state host decide alike, also when a block is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from middleware.contract import Middleware
+from middleware.loading import load_middleware
+
+
+class Mode(StrEnum):
+    """What a step does with the events: decide, only count, or nothing at all."""
+
+    ENABLED = "enabled"
+    SHADOW = "shadow"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One middleware's place in a chain version.
+
+    ``resets`` counts how often its memory was emptied: a shared step whose memory has seen fewer
+    resets than its block names empties it first.
+    """
+
+    name: str
+    use: str
+    mode: Mode
+    params: Mapping[str, Any]
+    shared: bool
+    resets: int = 0
+
+    def load(self) -> Middleware:
+        """Return a new instance of the middleware, not yet open; raises ConfigurationError."""
+        loaded = load_middleware(self.use)
+        return loaded(loaded.parse_params(self.params))
+
+
+@dataclass(frozen=True, slots=True)
+class ChainVersion:
+    """The steps in the order in which they are asked."""
+
+    number: int
+    steps: tuple[Step, ...]
+
+    @property
+    def remembers(self) -> bool:
+        """Say whether any step is shared, so that a state host is needed."""
+        return any(step.shared for step in self.steps)
+
+    def index(self, name: str) -> int:
+        """Return the place of the step called ``name``; raises KeyError."""
+        for index, step in enumerate(self.steps):
+            if step.name == name:
+                return index
+        raise KeyError(name)
+
+    def step(self, name: str) -> Step:
+        """Return the step called ``name``; raises KeyError."""
+        return self.steps[self.index(name)]
+
+    def switched(
+        self,
+        name: str,
+        *,
+        mode: Mode | None = None,
+        params: Mapping[str, Any] | None = None,
+        reset: bool = False,
+    ) -> ChainVersion:
+        """Return the next version, with one step changed.
+
+        ``params`` replaces those it names and keeps the others. Raises KeyError for an unknown
+        name and ConfigurationError for wrong parameters.
+        """
+        index = self.index(name)
+        step = self.steps[index]
+        if params is not None:
+            merged = {**step.params, **params}
+            load_middleware(step.use).parse_params(merged)
+            step = replace(step, params=merged)
+        if mode is not None:
+            step = replace(step, mode=mode)
+        if reset:
+            step = replace(step, resets=step.resets + 1)
+        steps = (*self.steps[:index], step, *self.steps[index + 1 :])
+        return ChainVersion(self.number + 1, steps)

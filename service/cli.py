@@ -1,0 +1,329 @@
+"""The command line: stdout is data, stderr is messages, and the exit code tells the rest.
+
+0 done, 1 failed, 2 wrong usage, 78 bad configuration, 130 interrupted. Everything heavy is imported
+by the command that needs it, so that ``--help`` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from service.processing import Summary
+    from service.settings import Settings
+
+FAILED: Final = 1
+BAD_CONFIGURATION: Final = 78
+INTERRUPTED: Final = 130
+
+config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    default=Path("config/penstock.toml"),
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="penstock")
+def main() -> None:
+    """Filter streams of events through switchable middleware with one shared memory."""
+    # A middleware of the user's own, "module:Class", is found from where the command is given.
+    sys.path.insert(0, str(Path.cwd()))
+    # numpy's linear algebra is not used; its threads would only take memory in every process.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@main.command()
+@config_option
+def run(config: Path) -> None:
+    """Run the daemon until TERM or INT; then everything accepted is still emitted."""
+    from service.logs import configure_logs
+
+    configure_logs()
+    with _exit_codes(config):
+        settings = _load(config)
+        from service.daemon import Daemon
+
+        Daemon(settings).run()
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--output", required=True, help='The file for kept events; "-" is standard output.')
+@click.option(
+    "--dead", type=click.Path(path_type=Path), help="The file for dead letters. [OUTPUT.dead]"
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Worker processes. [as configured]")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output."
+)
+@config_option
+def process(
+    inputs: tuple[str, ...],
+    output: str,
+    dead: Path | None,
+    workers: int | None,
+    as_json: bool,
+    config: Path,
+) -> None:
+    """Filter NDJSON files, one after the other, to their end; "-" is standard input."""
+    if as_json and output == "-":
+        raise click.UsageError('--json and "--output -" would both write to standard output.')
+    _refuse_overwriting(inputs, output, dead)
+    with _exit_codes(config):
+        settings = _load(config)
+        if workers is not None:
+            count = settings.workers.model_copy(update={"count": workers})
+            settings = settings.model_copy(update={"workers": count})
+        dead = dead or Path("dead.ndjson" if output == "-" else f"{output}.dead")
+        summary = _process(settings, inputs, output, dead)
+    if as_json:
+        from dataclasses import asdict
+
+        click.echo(json.dumps(asdict(summary)))
+    else:
+        _print_summary(summary, dead)
+
+
+@main.command()
+@config_option
+def check(config: Path) -> None:
+    """Check a configuration, with every class and parameter it names; changes nothing."""
+    with _exit_codes(config):
+        settings = _load(config)
+        from service.configured import check_settings
+
+        check_settings(settings)
+    chain = (
+        " -> ".join(f"{step.name} ({step.mode})" for step in settings.middleware) or "no middleware"
+    )
+    sources = ", ".join(source.name for source in settings.source) or "no source"
+    sinks = ", ".join(sink.name for sink in settings.sink)
+    click.echo(f"{config}: ok: {sources} -> {chain} -> {sinks}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from service.settings import Settings
+
+    click.echo(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+@main.group()
+def middleware() -> None:
+    """Look at the middleware of a running daemon, and switch them."""
+
+
+url_option = click.option("--url", help="The daemon's address. [http.listen of the configuration]")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print what the daemon answered."
+)
+reason_option = click.option("--reason", default="", help="Why; logged with the switch.")
+
+
+@middleware.command("list")
+@url_option
+@json_option
+@config_option
+def list_middleware(url: str | None, as_json: bool, config: Path) -> None:
+    """List the middleware in the chain's order."""
+    answer = _ask(config, url, "GET", "")
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for each in answer:
+        params = " ".join(f"{name}={json.dumps(value)}" for name, value in each["params"].items())
+        click.echo(f"{each['name']:<20} {each['mode']:<9} from {each['offset']:<10} {params}")
+
+
+def _switch_command(name: str, mode: str, text: str) -> None:
+    @middleware.command(name, help=text)
+    @click.argument("middleware_name", metavar="NAME")
+    @reason_option
+    @url_option
+    @json_option
+    @config_option
+    def switch(
+        middleware_name: str, reason: str, url: str | None, as_json: bool, config: Path
+    ) -> None:
+        body = {"mode": mode, "reason": reason}
+        _print_switch(_ask(config, url, "PATCH", f"/{middleware_name}", body), as_json)
+
+
+_switch_command("enable", "enabled", "Let a middleware decide.")
+_switch_command("shadow", "shadow", "Let a middleware remember and count, but drop nothing.")
+_switch_command("disable", "disabled", "Let a middleware see nothing; its memory stays as it is.")
+
+
+@middleware.command("set")
+@click.argument("name")
+@click.argument("assignments", nargs=-1, required=True, metavar="PARAM=VALUE...")
+@reason_option
+@url_option
+@json_option
+@config_option
+def set_params(
+    name: str,
+    assignments: tuple[str, ...],
+    reason: str,
+    url: str | None,
+    as_json: bool,
+    config: Path,
+) -> None:
+    """Change parameters; those not named stay. A value is JSON, or else text."""
+    params = {}
+    for assignment in assignments:
+        param, equals, value = assignment.partition("=")
+        if not equals:
+            raise click.UsageError(f"{assignment!r}: write PARAM=VALUE, such as window=600")
+        params[param] = _json_or_text(value)
+    body = {"params": params, "reason": reason}
+    _print_switch(_ask(config, url, "PATCH", f"/{name}", body), as_json)
+
+
+@middleware.command()
+@click.argument("name")
+@reason_option
+@url_option
+@json_option
+@config_option
+def reset(name: str, reason: str, url: str | None, as_json: bool, config: Path) -> None:
+    """Empty a middleware's memory."""
+    _print_switch(_ask(config, url, "POST", f"/{name}/reset", {"reason": reason}), as_json)
+
+
+def _load(config: Path) -> Settings:
+    from service.settings import load_settings
+
+    return load_settings(config)
+
+
+@contextmanager
+def _exit_codes(config: Path) -> Iterator[None]:
+    """Turn Penstock's errors into messages and exit codes."""
+    from middleware.errors import ConfigurationError, PenstockError
+
+    try:
+        yield
+    except ConfigurationError as error:
+        for line in str(error).splitlines():
+            click.echo(line if line.startswith(f"{config}: ") else f"{config}: {line}", err=True)
+        sys.exit(BAD_CONFIGURATION)
+    except PenstockError as error:
+        click.echo(f"penstock: {error}", err=True)
+        sys.exit(FAILED)
+
+
+def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path | None) -> None:
+    written = [Path(output)] if output != "-" else []
+    written += [dead] if dead is not None else []
+    for each in inputs:
+        if each == "-":
+            continue
+        if not Path(each).is_file():
+            raise click.UsageError(f"{each}: there is no such file")
+        if any(path.exists() and path.samefile(each) for path in written):
+            raise click.UsageError(f"{each}: is an input, and would be overwritten")
+
+
+def _process(settings: Settings, inputs: tuple[str, ...], output: str, dead: Path) -> Summary:
+    """Run ``process`` with a progress bar, if someone is watching; INT and TERM stop it."""
+    import logging
+    import signal
+
+    from service.processing import over_files, process
+
+    logging.basicConfig(format="penstock: %(message)s", level=logging.WARNING)
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: signals.append(number))
+    total = sum(Path(each).stat().st_size for each in inputs if each != "-")
+    with _progress(total if "-" not in inputs else 0) as progress:
+        summary = process(
+            over_files(settings, inputs, output), dead, lambda: bool(signals), progress
+        )
+    if signals:
+        click.echo(
+            f"penstock: interrupted after {summary.accepted} events; "
+            "the output holds what was kept of these",
+            err=True,
+        )
+        sys.exit(INTERRUPTED if signals[0] == signal.SIGINT else FAILED)
+    return summary
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    if not total or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=total, label="Filtering", file=sys.stderr) as bar:
+        yield lambda done: bar.update(done - bar.pos)
+
+
+def _print_summary(summary: Summary, dead: Path) -> None:
+    def row(name: str, number: float, more: str = "") -> None:
+        click.echo(f"{name:<28} {number:>15,}{more}", err=True)
+
+    row("accepted", summary.accepted)
+    row("emitted", summary.emitted)
+    for name, number in summary.dropped.items():
+        row(f"dropped by {name}", number)
+    for name, number in summary.shadow.items():
+        if number:
+            row(f"{name} would have dropped", number, " (shadow)")
+    row("dead", summary.dead, f"  see {dead}" if summary.dead else "")
+    row("seconds", summary.seconds)
+    row("events per second", round(summary.events_per_second))
+
+
+def _ask(config: Path, url: str | None, method: str, path: str, body: object = None) -> Any:
+    """Ask the running daemon; returns its answer, or ends the command with its message."""
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    if url is None:
+        with _exit_codes(config):
+            url = f"http://{_load(config).http.listen}"
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = Request(f"{url}/api/v1/middleware{path}", data, headers, method=method)  # noqa: S310 - the user's own address
+    try:
+        with urlopen(request, timeout=30) as response:  # noqa: S310 - as above
+            return json.load(response)
+    except HTTPError as error:
+        click.echo(f"penstock: {json.load(error)['detail']}", err=True)
+    except URLError as error:
+        click.echo(f"penstock: no daemon answers at {url}: {error.reason}", err=True)
+    sys.exit(FAILED)
+
+
+def _print_switch(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    params = " ".join(f"{name}={json.dumps(value)}" for name, value in answer["params"].items())
+    click.echo(f"{answer['name']}: {answer['mode']} {params}, from offset {answer['offset']} on")
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""From the settings to the objects they name: the chain, the sources, the sinks.
+
+Every error names its place in the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from middleware.errors import ConfigurationError
+from middleware.loading import load_class, load_middleware
+from middleware.parameters import parse_params
+from service.border import Border
+from service.chain import ChainVersion, Mode, Step
+from service.event_queue import EventQueue
+from service.settings import PartSettings, Settings
+from service.sinks.sink import Sink
+from service.sources.source import Source, Surroundings
+
+Kind = TypeVar("Kind", Sink, Source)
+
+
+def configured_chain(settings: Settings) -> ChainVersion:
+    """Return the first version of the chain; raises ConfigurationError."""
+    steps: list[Step] = []
+    for index, part in enumerate(settings.middleware):
+        place = _place("middleware", index, part)
+        with _at(place):
+            loaded = load_middleware(part.use)
+        with _at(f"{place}.params"):
+            params = loaded.parse_params(part.params)
+        with _at(place):
+            Border(settings.event, [name for name in loaded(params).reads if name not in _ALWAYS])
+        steps.append(Step(part.name, part.use, Mode(part.mode), dict(part.params), loaded.shared))
+    return ChainVersion(1, tuple(steps))
+
+
+def configured_sinks(settings: Settings) -> dict[str, Sink]:
+    """Return the sinks by name, not yet open; raises ConfigurationError."""
+    sinks = {}
+    for index, part in enumerate(settings.sink):
+        place = _place("sink", index, part)
+        loaded = _load(place, part, "service.sinks", Sink)
+        with _at(f"{place}.params"):
+            sinks[part.name] = loaded(parse_params(loaded, part.params))
+    return sinks
+
+
+def configured_sources(settings: Settings, surroundings: Surroundings) -> list[Source]:
+    """Return the sources, not yet started; raises ConfigurationError."""
+    sources = []
+    for index, part in enumerate(settings.source):
+        place = _place("source", index, part)
+        loaded = _load(place, part, "service.sources", Source)
+        with _at(f"{place}.params"):
+            sources.append(loaded(part.name, parse_params(loaded, part.params), surroundings))
+    return sources
+
+
+_ALWAYS = {"cid", "time"}
+
+
+def _load(place: str, part: PartSettings, package: str, kind: type[Kind]) -> type[Kind]:
+    with _at(place):
+        return load_class(part.use, package=package, kind=kind)
+
+
+def _place(kind: str, index: int, part: PartSettings) -> str:
+    return f'{kind}[{index}] "{part.name}"'
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Put the place in front of each line of a ConfigurationError."""
+    try:
+        yield
+    except ConfigurationError as error:
+        lines = [f"{place}.{line}" for line in str(error).splitlines()]
+        raise ConfigurationError("\n".join(lines)) from error.__cause__
+
+
+def check_settings(settings: Settings) -> None:
+    """Load all that the settings name, starting nothing; raises ConfigurationError."""
+    configured_chain(settings)
+    configured_sinks(settings)
+    queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
+    configured_sources(settings, Surroundings(queue, settings, lambda _: None))

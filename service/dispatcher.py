@@ -1,0 +1,318 @@
+"""The dispatcher: which block goes to which worker, and what is done again when a process dies.
+
+Invariants:
+
+1. A worker has its blocks in rising order, and the lowest unfinished block is first in line at
+   its worker. So that worker never waits for another one in the sequencer: no deadlock is possible.
+2. A block is kept until it has been emitted and lies at or before the checkpoint: whatever dies,
+   all that is needed to do the work again is here.
+3. Everything here happens under one lock, and nothing under it waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Condition
+from typing import Final, NamedTuple, Protocol
+
+from service.answer import Blame, Failure
+from service.block import Block
+from service.passage import Result
+from service.progress import ASKING, BATCH, NOTHING, RAISED, Place
+from service.worker import Task
+
+log = logging.getLogger(__name__)
+
+WINDOW: Final = 2
+"""Blocks a worker has at once: one to work at, one already in its pipe."""
+
+AHEAD: Final = 8
+"""Blocks per worker that may be finished while an earlier one is not: bounds the reordering."""
+
+SNAPSHOT_SHARE: Final = 4
+"""A checkpoint is taken at most once for so many times its own size of input."""
+
+CARELESS_DEATHS: Final = 2
+"""Deaths over one block after which its events are read and asked one by one."""
+
+
+class Link(Protocol):
+    """What the dispatcher knows of a worker: its blocks, by number, with their generation."""
+
+    in_flight: dict[int, int]
+
+    def wake(self) -> None:
+        """Make the worker's thread ask for a task."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """A block that may have to be asked again, and what was learnt about it."""
+
+    block: Block
+    careful: bool = False
+    deaths: int = 0
+    suspects: Counter[tuple[int, int]] = field(default_factory=Counter)
+    failed: dict[int, dict[int, Failure]] = field(default_factory=dict)
+
+
+class Barrier(NamedTuple):
+    """A block after which one state host holds a snapshot of every step."""
+
+    block: int
+    generation: int
+    state_address: str
+
+
+class Dispatcher:
+    """Hands blocks to workers in order, and takes back what a dead process leaves."""
+
+    def __init__(
+        self,
+        finished: Callable[[Block, Result], None],
+        *,
+        workers: int,
+        retries: int,
+        room: int,
+        checkpoint_size: int,
+        remembers: bool,
+    ) -> None:
+        """Report each result to ``finished``, possibly twice and in any order.
+
+        ``room``: bytes that may be accepted and not yet emitted. ``checkpoint_size``: bytes of
+        input between two checkpoints. ``remembers``: there is a state host.
+        """
+        self._finished = finished
+        self._retries = retries
+        self._room = room
+        self._checkpoint_size = checkpoint_size
+        self._remembers = remembers
+        self._ahead = AHEAD * workers
+        self._changed = Condition()
+        self._links: Sequence[Link] = ()
+        self._kept: dict[int, Kept] = {}
+        self._pending: list[int] = []
+        self._settled = 0
+        self._unsettled_size = 0
+        self._kept_size = 0
+        self._since_barrier = 0
+        self._generation = 0
+        self._state_address = ""
+        self._state_ready = not remembers
+        self._barriers: set[int] = set()
+        self._closed = False
+        self.checkpoint: bytes | None = None
+
+    # ---- the intake's side
+
+    def wait_for_room(self) -> None:
+        """Wait until another block may be accepted."""
+        kept = 2 * max(self._checkpoint_size, self._room)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._closed
+                    or (
+                        self._unsettled_size < self._room
+                        and self._kept_size < max(kept, 2 * self._barrier_distance())
+                    )
+                )
+            )
+
+    def wants_barrier(self) -> bool:
+        """Say whether a snapshot should be taken after the next block."""
+        return self._remembers and self._since_barrier >= self._barrier_distance()
+
+    def accept(self, block: Block) -> None:
+        """Keep a block and hand it to a worker as soon as one is free."""
+        with self._changed:
+            self._kept[block.number] = Kept(block)
+            self._kept_size += block.size
+            self._unsettled_size += block.size
+            self._since_barrier = 0 if block.barrier else self._since_barrier + block.size
+            heapq.heappush(self._pending, block.number)
+            self._wake()
+
+    # ---- the workers' side
+
+    def connect(self, links: Sequence[Link]) -> None:
+        """Take the workers that tasks go to."""
+        with self._changed:
+            self._links = links
+
+    def take(self, link: Link) -> Task | None:
+        """Return the next task for a worker, None when there is none for it now."""
+        with self._changed:
+            if not self._state_ready or not self._pending or len(link.in_flight) >= WINDOW:
+                return None
+            number = self._pending[0]
+            if number > self._settled + self._ahead or number <= max(link.in_flight, default=0):
+                return None
+            heapq.heappop(self._pending)
+            link.in_flight[number] = self._generation
+            kept = self._kept[number]
+            blame = Blame(kept.careful, {step: dict(at) for step, at in kept.failed.items()})
+            return Task(kept.block, blame, self._settled, self._generation, self._state_address)
+
+    def done(self, link: Link, number: int, result: Result) -> None:
+        """Take a worker's result.
+
+        A result of an earlier generation counts too: its answers were the first and only ones. The
+        block is asked again nevertheless, to rebuild the memory of the present generation.
+        """
+        with self._changed:
+            generation = link.in_flight.pop(number)
+            kept = self._kept.get(number)
+            if kept is not None:
+                self._finished(kept.block, result)
+                if kept.block.barrier and generation == self._generation and self._state_ready:
+                    self._barriers.add(number)
+                    self._changed.notify_all()
+            self._wake()
+
+    def state_lost(self, link: Link, number: int) -> bool:
+        """Take back a block whose state host died; say whether that is news.
+
+        It is news when the present generation is meant. The block itself comes again with all
+        others when the next generation is ready.
+        """
+        with self._changed:
+            generation = link.in_flight.pop(number)
+            self._wake()
+            return generation == self._generation and self._state_ready
+
+    def worker_died(self, link: Link, places: Sequence[Place], how: str) -> None:
+        """Take back a dead worker's blocks and remember what it was doing to the first of them."""
+        with self._changed:
+            for number, generation in link.in_flight.items():
+                if generation == self._generation and self._state_ready:
+                    heapq.heappush(self._pending, number)
+            if link.in_flight:
+                first = min(link.in_flight)
+                for place in places:
+                    if place.block == first:
+                        self._blame(place, how)
+            link.in_flight.clear()
+            self._wake()
+
+    # ---- the state host's side
+
+    def state_died(self, places: Sequence[Place], how: str) -> None:
+        """Stop handing out blocks and remember what the state host was doing."""
+        with self._changed:
+            self._state_ready = False
+            self._barriers.clear()
+            for place in places:
+                if place.position not in {NOTHING, ASKING}:
+                    self._blame(place, how)
+
+    def state_ready(self, generation: int, address: str) -> None:
+        """Hand out again, in order, every block after the checkpoint that the state host has."""
+        with self._changed:
+            self._generation = generation
+            self._state_address = address
+            self._state_ready = True
+            self._pending = sorted(self._kept)
+            self._wake()
+
+    def next_barrier(self) -> Barrier | None:
+        """Wait for a barrier that all steps have passed, all before it being emitted.
+
+        Returns None when the dispatcher was closed.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or any(block <= self._settled for block in self._barriers)
+            )
+            if self._closed:
+                return None
+            block = max(block for block in self._barriers if block <= self._settled)
+            self._barriers = {later for later in self._barriers if later > block}
+            return Barrier(block, self._generation, self._state_address)
+
+    def adopt_checkpoint(self, barrier: Barrier, checkpoint: bytes) -> None:
+        """From now on start state hosts from here; forget the blocks up to it.
+
+        Comes too late when the state host has died since: the next one may be starting from the
+        earlier checkpoint, and the blocks after that one are needed.
+        """
+        with self._changed:
+            if barrier.generation != self._generation or not self._state_ready:
+                return
+            self.checkpoint = checkpoint
+            for number in [number for number in self._kept if number <= barrier.block]:
+                self._drop(number)
+            self._changed.notify_all()
+
+    # ---- the emitter's side
+
+    def settled(self, block: Block) -> None:
+        """Take note that a block was emitted; the next one is the block after it."""
+        with self._changed:
+            self._settled = block.number
+            self._unsettled_size -= block.size
+            if not self._remembers:
+                self._drop(block.number)
+            self._changed.notify_all()
+            self._wake()
+
+    def wait_until_settled(self, limit: float | None = None) -> bool:
+        """Wait until every accepted block was emitted; False if ``limit`` seconds were too few."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._unsettled_size == 0, limit)
+            return self._unsettled_size == 0
+
+    # ---- everybody's side
+
+    def close(self) -> None:
+        """Let go of everyone who waits here: the pipeline is stopping."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def oldest(self) -> tuple[Link, int] | None:
+        """Return the lowest block that a worker has, and that worker."""
+        with self._changed:
+            busy = [(min(link.in_flight), link) for link in self._links if link.in_flight]
+            if not busy:
+                return None
+            number, link = min(busy, key=lambda each: each[0])
+            return link, number
+
+    def _barrier_distance(self) -> int:
+        return max(self._checkpoint_size, SNAPSHOT_SHARE * len(self.checkpoint or b""))
+
+    def _drop(self, number: int) -> None:
+        self._kept_size -= self._kept.pop(number).block.size
+
+    def _wake(self) -> None:
+        for link in self._links:
+            if len(link.in_flight) < WINDOW and self._pending:
+                link.wake()
+
+    def _blame(self, place: Place, how: str) -> None:
+        """Learn from a death: after bounded attempts the one event to blame fails alone."""
+        kept = self._kept.get(place.block)
+        if kept is None:
+            return
+        kept.deaths += 1
+        if place.position == RAISED or kept.deaths >= CARELESS_DEATHS:
+            kept.careful = True
+        if place.position in {NOTHING, ASKING, BATCH, RAISED}:
+            return
+        culprit = (place.step, place.position)
+        kept.suspects[culprit] += 1
+        attempts = kept.suspects[culprit]
+        if attempts > self._retries:
+            failures = kept.failed.setdefault(place.step, {})
+            failures[place.position] = Failure(how, attempts)
+            log.error(
+                "block %s: an event %s %s times and goes to the dead letters",
+                place.block,
+                how,
+                attempts,
+            )

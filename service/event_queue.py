@@ -1,0 +1,171 @@
+"""The event queue: where sources hand in, bounded by events and by bytes, many at a time.
+
+It lives in the daemon and is registered with a BaseManager, so that sources inside the daemon use
+it directly and other processes of the same user through a proxy. To put is not to be accepted: a
+submission is accepted when the intake has given it its place in the total order, which its receipt
+tells.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import deque
+from concurrent.futures import Future
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from threading import Condition, Thread
+from typing import Any, NamedTuple
+
+from service.block import FileRange, Receipt, Submission
+from service.errors import QueueClosed, QueueFull
+
+
+class Waiting(NamedTuple):
+    """A submission in the queue, and the future of its receipt."""
+
+    submission: Submission
+    accepted: Future[Receipt]
+
+
+class QueueLevel(NamedTuple):
+    """How full the queue is."""
+
+    events: int
+    bytes: int
+
+
+class EventQueue:
+    """A bounded queue of submissions.
+
+    A submission larger than the bounds is let in when the queue is empty, so none waits for ever.
+    """
+
+    def __init__(self, *, events: int, size: int) -> None:
+        """Hold at most ``events`` lines and ``size`` bytes."""
+        self._bounds = QueueLevel(events, size)
+        self._level = QueueLevel(0, 0)
+        self._waiting: deque[Waiting] = deque()
+        self._changed = Condition()
+        self._closed = False
+
+    def submit(self, submission: Submission, limit: float | None = None) -> Future[Receipt]:
+        """Hand in lines and return the future of their receipt.
+
+        Waits at most ``limit`` seconds for room, without end when None. Raises QueueFull when there
+        was none, QueueClosed when the daemon is stopping. Cancelling the future withdraws the
+        submission, unless the intake has taken it.
+        """
+        waiting = Waiting(submission, Future())
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_room(submission), limit):
+                raise QueueFull("the queue is full; offer the events again later")
+            if self._closed:
+                raise QueueClosed("the daemon is stopping and takes nothing in any more")
+            self._waiting.append(waiting)
+            self._move(submission, 1)
+            self._changed.notify_all()
+        return waiting.accepted
+
+    def put(self, source: str, lines: bytes, limit: float | None = None) -> Receipt:
+        """Hand in NDJSON lines and wait until they are accepted; the form for other processes.
+
+        Raises as ``submit`` does.
+        """
+        return self.submit(Submission.of_lines(source, lines), limit).result()
+
+    def take(self, size: int, linger: float) -> list[Waiting] | None:
+        """Return the next submissions, in order: those that make one block.
+
+        Waits for the first, then up to ``linger`` seconds until ``size`` bytes are there. A
+        reference to a file is a block of its own. Returns None once the queue is closed and empty.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if not self._waiting:
+                return None
+            self._changed.wait_for(lambda: self._closed or self._level.bytes >= size, linger)
+            taken: list[Waiting] = []
+            total = 0
+            while self._waiting:
+                submission = self._waiting[0].submission
+                total += submission.size
+                if taken and (self._is_reference(0) or total > size):
+                    break
+                waiting = self._waiting.popleft()
+                self._move(submission, -1)
+                if waiting.accepted.set_running_or_notify_cancel():
+                    taken.append(waiting)
+                if isinstance(submission.payload, FileRange):
+                    break
+            self._changed.notify_all()
+            return taken
+
+    def close(self) -> None:
+        """Refuse everything from now on; what is in the queue can still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def level(self) -> QueueLevel:
+        """How many events and bytes wait."""
+        return self._level
+
+    def _has_room(self, submission: Submission) -> bool:
+        level, bounds = self._level, self._bounds
+        return (
+            self._closed
+            or not self._waiting
+            or (
+                level.events + (submission.lines or 1) <= bounds.events
+                and level.bytes + submission.size <= bounds.bytes
+            )
+        )
+
+    def _is_reference(self, index: int) -> bool:
+        return isinstance(self._waiting[index].submission.payload, FileRange)
+
+    def _move(self, submission: Submission, sign: int) -> None:
+        events = self._level.events + sign * (submission.lines or 1)
+        self._level = QueueLevel(events, self._level.bytes + sign * submission.size)
+
+
+class QueueManager(BaseManager):
+    """The manager through which other processes of the same user reach the queue."""
+
+
+class QueueServer:
+    """Serves one queue on an AF_UNIX socket, from threads of the daemon."""
+
+    def __init__(self, queue: EventQueue, directory: Path, access: Path) -> None:
+        """Listen in ``directory``; where, and with which key, is written to the file ``access``."""
+        self._queue = queue
+        self._address = str(directory / "queue")
+        self._access = access
+
+    def start(self) -> None:
+        """Begin to listen."""
+        key = secrets.token_bytes(32)
+        QueueManager.register("queue", lambda: self._queue, exposed=("put",))
+        server = QueueManager(address=self._address, authkey=key).get_server()
+        Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
+        self._access.unlink(missing_ok=True)
+        self._access.touch(mode=0o600)
+        self._access.write_text(json.dumps({"address": self._address, "key": key.hex()}))
+
+    def close(self) -> None:
+        """Tell nobody any more where to find the queue; the threads end with the daemon."""
+        self._access.unlink(missing_ok=True)
+
+
+def connect(access: Path) -> Any:
+    """Return a proxy of the queue of the daemon that wrote ``access`` (``var/queue.json``).
+
+    The proxy has ``put``. Raises OSError when no daemon listens there.
+    """
+    where = json.loads(access.read_text())
+    QueueManager.register("queue", exposed=("put",))
+    manager = QueueManager(address=where["address"], authkey=bytes.fromhex(where["key"]))
+    manager.connect()
+    return manager.queue()  # type: ignore[attr-defined]  # registered above

@@ -1,0 +1,150 @@
+"""The guardian: kills what hangs, replaces the state host, takes the checkpoints.
+
+Only the oldest block in flight can be late: every other one may be waiting for it. So one look at
+its worker, and at the state host if the worker is asking it, shows whether the stream still moves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Final
+
+from service.dispatcher import Dispatcher
+from service.errors import PipelineFailed, ProcessLost
+from service.progress import ASKING, NOTHING
+from service.state_host import StateClient, StateHost
+from service.worker_pool import WorkerLink
+
+log = logging.getLogger(__name__)
+
+LOOKS: Final = 4
+"""How often the guardian looks within one deadline."""
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two starts of a state host that dies again and again while starting."""
+
+
+class DeadlineGuard:
+    """Kills a worker or the state host when one call takes longer than the deadline."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, links: list[WorkerLink], host: StateHost, deadline: float
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._links = links
+        self._host = host
+        self._deadline = deadline
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="deadline-guard", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        seen: object = None
+        since = 0.0
+        while not self._stopping.wait(self._deadline / LOOKS):
+            oldest = self._dispatcher.oldest()
+            if oldest is None:
+                seen = None
+                continue
+            link, number = oldest
+            assert isinstance(link, WorkerLink)  # noqa: S101 - the dispatcher's links are ours
+            state = (number, link.pid, self._host.pid, link.places(), self._host.places())
+            now = time.monotonic()
+            if state != seen:
+                seen, since = state, now
+            elif now - since >= self._deadline:
+                self._kill(link, number)
+                seen = None
+
+    def _kill(self, link: WorkerLink, number: int) -> None:
+        why = f"took longer than the deadline of {self._deadline:g} s"
+        log.error("block %s: a call %s; its process is killed, the block done again", number, why)
+        if not any(place.position == ASKING for place in link.places()):
+            link.kill(why)
+            return
+        self._host.kill()
+        if all(place.position == NOTHING for place in self._host.places()):
+            # The state host was not busy either: one of the two is stopped, it shows on neither.
+            link.kill(why)
+
+
+class StateKeeper:
+    """Starts the state host, and another one whenever it dies."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        host: StateHost,
+        deadline: float,
+        failed: Callable[[str], None],
+    ) -> None:
+        """Report what cannot be mended to ``failed``."""
+        self._dispatcher = dispatcher
+        self._host = host
+        self._deadline = deadline
+        self._failed = failed
+        self.restarts = 0
+        self.ready = Event()
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="state-keeper", daemon=True)
+        self._checkpoints = Thread(target=self._take_checkpoints, name="checkpoints", daemon=True)
+
+    def start(self) -> None:
+        """Start the first state host, without waiting for it."""
+        self._thread.start()
+        self._checkpoints.start()
+
+    def stop(self) -> None:
+        """End the state host; call when nobody asks it any more."""
+        self._stopping.set()
+        self._host.kill()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            try:
+                self._host.start(self._dispatcher.checkpoint)
+            except ProcessLost:
+                pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
+                continue
+            except PipelineFailed as error:
+                self._failed(str(error))
+                return
+            pause = 0.0
+            self._dispatcher.state_ready(self._host.generation, self._host.address)
+            self.ready.set()
+            if self._stopping.is_set():
+                self._host.kill()
+            exitcode = self._host.wait()
+            self.ready.clear()
+            if self._stopping.is_set():
+                return
+            log.warning(
+                "the state host ended (exit code %s); another one starts from the last checkpoint "
+                "and is asked again, nothing is lost",
+                exitcode,
+            )
+            self.restarts += 1
+            how = f"ended the state host, or took longer than the deadline of {self._deadline:g} s"
+            self._dispatcher.state_died(self._host.places(), how)
+
+    def _take_checkpoints(self) -> None:
+        while (barrier := self._dispatcher.next_barrier()) is not None:
+            try:
+                client = StateClient(barrier.state_address, self._host.key)
+                checkpoint = client.checkpoint(barrier.block)
+            except ProcessLost:
+                continue  # the next state host passes this barrier again
+            self._dispatcher.adopt_checkpoint(barrier, checkpoint)

@@ -1,0 +1,142 @@
+"""What operators can see and do while the daemon runs; the API and the tests speak to this."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from middleware.errors import ConfigurationError
+from service.chain import Mode
+from service.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LastSwitch:
+    """From which offset the present state of a middleware holds, and why."""
+
+    offset: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What became of the events, and how those are who work on them.
+
+    accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``. ``queue`` holds what waits
+    to be accepted, ``sinks`` the reason for each sink that cannot be written at present.
+    """
+
+    accepted: int
+    emitted: int
+    dropped: dict[str, int]
+    shadow: dict[str, int]
+    dead: int
+    in_flight: int
+    counts: dict[str, dict[str, int]]
+    queue: dict[str, int]
+    workers: list[dict[str, Any]]
+    state_host: dict[str, Any] | None
+    sinks: dict[str, str]
+    missed_ticks: int
+    uptime: float
+
+
+class Operation:
+    """The running daemon as operators see it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.settings = pipeline.settings
+        self.draining = False
+        self.missed_ticks = 0
+        self._pipeline = pipeline
+        self._began = time.monotonic()
+        self._lock = Lock()
+        self._switches: dict[str, LastSwitch] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Say whether events are taken in and every process is up."""
+        return not self.draining and self._pipeline.ready
+
+    @property
+    def why_not_ready(self) -> str:
+        """Say what is missing to be ready."""
+        if self.draining:
+            return "stopping: what was accepted is still emitted, nothing new is taken in"
+        return "starting: a worker or the state host is not up yet"
+
+    def middleware(self) -> list[dict[str, Any]]:
+        """Describe every middleware, in the chain's order."""
+        return [self.describe(step.name) for step in self._pipeline.intake.chain.steps]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Describe one middleware: how it is now and since when; raises KeyError."""
+        step = self._pipeline.intake.chain.step(name)
+        last = self._switches.get(name, LastSwitch("1.0", "configuration"))
+        return {
+            "name": step.name,
+            "use": step.use,
+            "mode": step.mode,
+            "params": dict(step.params),
+            "shared": step.shared,
+            "resets": step.resets,
+            "offset": last.offset,
+            "reason": last.reason,
+        }
+
+    def switch(
+        self,
+        name: str,
+        reason: str,
+        *,
+        mode: Mode | None = None,
+        params: Mapping[str, Any] | None = None,
+        reset: bool = False,
+    ) -> dict[str, Any]:
+        """Switch one middleware; its description tells the exact offset from which that holds.
+
+        Raises KeyError for an unknown name, ConfigurationError for wrong parameters.
+        """
+        with self._lock:
+            if reset and not self._pipeline.intake.chain.step(name).shared:
+                raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
+            offset, step = self._pipeline.switch(name, mode=mode, params=params, reset=reset)
+            self._switches[name] = LastSwitch(str(offset), reason)
+        what = "reset" if reset else f"{step.mode} with {dict(step.params)}"
+        log.info("%s: %s from offset %s on (%s)", name, what, offset, reason or "no reason given")
+        return self.describe(name)
+
+    def statistics(self) -> Stats:
+        """Return what became of the events so far."""
+        pipeline = self._pipeline
+        totals = pipeline.statistics.totals()
+        return Stats(
+            accepted=totals.accepted,
+            emitted=totals.emitted,
+            dropped=totals.dropped,
+            shadow=totals.shadow,
+            dead=totals.dead,
+            in_flight=totals.in_flight,
+            counts=totals.counts,
+            queue=pipeline.queue.level._asdict(),
+            workers=[
+                {"pid": link.pid, "restarts": link.restarts, "ready": link.ready.is_set()}
+                for link in pipeline.links
+            ],
+            state_host={
+                "pid": pipeline.state_host_pid,
+                "restarts": pipeline.keeper.restarts,
+                "ready": pipeline.keeper.ready.is_set(),
+            }
+            if pipeline.remembers
+            else None,
+            sinks=dict(pipeline.emitter.failing),
+            missed_ticks=self.missed_ticks,
+            uptime=round(time.monotonic() - self._began, 3),
+        )

@@ -1,0 +1,114 @@
+"""Runs blocks through the chain: reads the lines, asks step by step, gathers what became of them.
+
+A local step is asked here. A shared one is asked through ``ask_shared``, given by whoever places
+the runner: a worker passes the question to the state host, a test may answer it directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from middleware.contract import Middleware
+from service.answer import Answer, Asker, Blame
+from service.block import Block
+from service.border import Border, Lines
+from service.chain import ChainVersion, Mode, Step
+from service.passage import Passage, Result
+from service.progress import ASKING, BORDER, NOTHING, Lane
+from service.sequencer import Question
+from service.settings import EventSettings
+
+
+class ChainRunner:
+    """One worker's chain: its own instances of the local steps, open and ready."""
+
+    def __init__(
+        self,
+        settings: EventSettings,
+        lane: Lane,
+        retries: int,
+        ask_shared: Callable[[Question], Answer],
+    ) -> None:
+        self._settings = settings
+        self._lane = lane
+        self._asker = Asker(lane, retries)
+        self._ask_shared = ask_shared
+        self._version = 0
+        self._middleware: dict[str, tuple[Step, Middleware]] = {}
+        self._border = Border(settings)
+
+    def run(self, block: Block, blame: Blame, settled: int) -> Result:
+        """Return what became of the block's events."""
+        if block.chain.number != self._version:
+            self.switch(block.chain)
+        self._lane.enter(block.number, BORDER, NOTHING)
+        passage = Passage(self._read(block, blame), self._border, self._settings)
+        for index, step in enumerate(block.chain.steps):
+            _, middleware = self._middleware[step.name]
+            if step.shared:
+                answer = self._ask_sequenced(index, block, blame, settled, passage)
+            elif step.mode is Mode.DISABLED:
+                continue
+            else:
+                answer = self._asker.ask(
+                    middleware,
+                    passage.batch(middleware.reads),
+                    block=block.number,
+                    step=index,
+                    blame=blame,
+                )
+            if step.mode is not Mode.DISABLED:
+                passage.apply(step, answer)
+        self._lane.leave()
+        return passage.result()
+
+    def close(self) -> None:
+        """Close the local steps."""
+        for step, middleware in self._middleware.values():
+            if not step.shared:
+                middleware.close()
+        self._middleware = {}
+
+    def _ask_sequenced(
+        self, index: int, block: Block, blame: Blame, settled: int, passage: Passage
+    ) -> Answer:
+        """Ask a shared step, also when it is disabled: the order of the blocks has no gap."""
+        step = block.chain.steps[index]
+        _, middleware = self._middleware[step.name]
+        batch = None if step.mode is Mode.DISABLED else passage.batch(middleware.reads)
+        question = Question(index, step, block.number, batch, blame, settled, block.barrier)
+        self._lane.enter(block.number, index, ASKING)
+        answer = self._ask_shared(question)
+        self._lane.leave()
+        return answer
+
+    def _read(self, block: Block, blame: Blame) -> Lines:
+        payload = block.read()
+        if not blame.careful:
+            return self._border.read(payload, block.parts)
+        failed = blame.failed.get(BORDER, {})
+
+        def line_begins(row: int) -> str | None:
+            self._lane.enter(block.number, BORDER, row)
+            return failed[row].reason if row in failed else None
+
+        lines = self._border.read(payload, block.parts, line_begins)
+        self._lane.leave()
+        return lines
+
+    def switch(self, chain: ChainVersion) -> None:
+        """Get the steps of another chain version ready, keeping those that stay as they are."""
+        before, self._middleware = self._middleware, {}
+        for step in chain.steps:
+            known, middleware = before.pop(step.name, (None, None))
+            if middleware is None or known is None or known.params != step.params:
+                if middleware is not None and not step.shared:
+                    middleware.close()
+                middleware = step.load()
+                if not step.shared:
+                    middleware.open()
+            self._middleware[step.name] = (step, middleware)
+        names = [name for _, middleware in self._middleware.values() for name in middleware.reads]
+        fields = [name for name in dict.fromkeys(names) if name not in {"cid", "time"}]
+        self._border = Border(self._settings, fields)
+        self._version = chain.number

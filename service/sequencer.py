@@ -1,0 +1,178 @@
+"""The sequencer: one memory, one order, one answer, however many workers ask and die.
+
+Invariants, for each shared step:
+
+1. Blocks are answered in the order of their numbers, each once: block n + 1 waits for block n.
+   Every block asks every shared step, also a disabled one (without events): there are no gaps.
+2. The answer to a block is remembered until the block has been emitted: who asks again, since its
+   worker died, gets the same answer, and the memory does not change.
+3. A snapshot at block n holds exactly the blocks up to n.
+
+Plain code that threads run; the state host only places it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Condition
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from middleware.contract import Batch, SharedMiddleware
+from service.answer import Answer, Asker, Blame
+from service.chain import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a worker asks a shared step about one block.
+
+    ``settled``: every block up to it has been emitted and will not be asked again. ``batch`` is
+    None when the step is disabled.
+    """
+
+    index: int
+    step: Step
+    block: int
+    batch: Batch | None
+    blame: Blame
+    settled: int
+    barrier: bool
+
+
+class StepMemory(msgspec.Struct, frozen=True):
+    """One shared step's part of a checkpoint: its memory and the switches it has seen."""
+
+    name: str
+    use: str
+    params: dict[str, Any]
+    resets: int
+    state: Any
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The memory of every shared step right after one block."""
+
+    block: int
+    memories: dict[str, StepMemory]
+
+
+class StepSequence:
+    """One shared step: its middleware, its turn, its remembered answers."""
+
+    def __init__(self, step: Step, asker: Asker, memory: StepMemory | None, block: int) -> None:
+        """Go on after ``block``, with the memory it had there."""
+        self._turn = Condition()
+        self._asker = asker
+        self._next = block + 1
+        self._settled = block
+        self._answers: dict[int, bytes] = {}
+        self._snapshots: dict[int, StepMemory] = {}
+        self._step = step
+        if memory is not None:
+            params, resets = memory.params, memory.resets
+            self._step = Step(step.name, step.use, step.mode, params, step.shared, resets)
+        self._middleware = self._opened()
+        if memory is not None:
+            self._middleware.restore(memory.state)
+
+    def answer(self, question: Question) -> Answer:
+        """Return the one answer to the question's block; waits for its turn."""
+        with self._turn:
+            self._turn.wait_for(lambda: question.block <= self._next)
+            self._forget(question.settled)
+            if question.block == self._next:
+                answer = self._first_answer(question)
+                self._answers[question.block] = pickle.dumps(answer)
+                if question.barrier:
+                    self._snapshots[question.block] = self._memory()
+                self._next += 1
+                self._turn.notify_all()
+                return answer
+            remembered: Answer = pickle.loads(self._answers[question.block])  # noqa: S301 - our own
+            return remembered
+
+    def snapshot(self, block: int) -> StepMemory:
+        """Hand over the snapshot taken at a barrier; raises KeyError if there is none."""
+        with self._turn:
+            taken = self._snapshots.pop(block)
+            for older in [number for number in self._snapshots if number < block]:
+                del self._snapshots[older]
+            return taken
+
+    def _first_answer(self, question: Question) -> Answer:
+        self._switch(question.step)
+        if question.batch is None:
+            return _NOTHING
+        return self._asker.ask(
+            self._middleware,
+            question.batch,
+            block=question.block,
+            step=question.index,
+            blame=question.blame,
+        )
+
+    def _switch(self, step: Step) -> None:
+        """Carry out what was switched between the last block and this one."""
+        current = self._step
+        self._step = step
+        if step.resets != current.resets:
+            self._middleware.close()
+            self._middleware = self._opened()
+        elif step.params != current.params:
+            self._middleware.close()
+            self._middleware.params = self._middleware.parse_params(step.params)
+            self._middleware.open()
+
+    def _opened(self) -> SharedMiddleware:
+        middleware = self._step.load()
+        assert isinstance(middleware, SharedMiddleware)  # noqa: S101 - only shared steps come here
+        middleware.open()
+        return middleware
+
+    def _memory(self) -> StepMemory:
+        step = self._step
+        state = self._middleware.snapshot()
+        return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
+
+    def _forget(self, settled: int) -> None:
+        for block in range(self._settled + 1, settled + 1):
+            self._answers.pop(block, None)
+        self._settled = max(self._settled, settled)
+
+
+class Sequencer:
+    """All shared steps of the chain, each with its own sequence."""
+
+    def __init__(
+        self, steps: Sequence[Step], askers: Sequence[Asker], checkpoint: bytes | None
+    ) -> None:
+        """Start empty, or from an encoded checkpoint; ``askers`` has one for each step."""
+        start = (
+            Checkpoint(0, {})
+            if checkpoint is None
+            else msgspec.msgpack.decode(checkpoint, type=Checkpoint)
+        )
+        self._block = start.block
+        self._sequences = {
+            index: StepSequence(step, asker, start.memories.get(step.name), start.block)
+            for index, (step, asker) in enumerate(zip(steps, askers, strict=True))
+            if step.shared
+        }
+
+    def ask(self, question: Question) -> Answer:
+        """Return the answer of one step to one block; waits until all earlier blocks were asked."""
+        return self._sequences[question.index].answer(question)
+
+    def checkpoint(self, block: int) -> bytes:
+        """Return the checkpoint taken at a barrier that every step has passed, encoded."""
+        taken = [sequence.snapshot(block) for sequence in self._sequences.values()]
+        memories = {memory.name: memory for memory in taken}
+        return msgspec.msgpack.encode(Checkpoint(block, memories))
+
+
+_NOTHING = Answer(np.ones(0, np.bool_))

@@ -1,0 +1,1 @@
+"""Where kept events go: one short file per sink."""

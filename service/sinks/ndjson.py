@@ -1,0 +1,89 @@
+"""Appends the kept lines to a file, byte for byte as they came."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from service.sinks.sink import Sink
+
+
+class AppendedFile:
+    """A file that grows by whole writes: one that fails half way is cut off again.
+
+    The file and its folder are made when they are first needed.
+    """
+
+    def __init__(self, path: Path, *, truncate: bool = False) -> None:
+        """Append to what is there, or start empty with ``truncate``."""
+        self._path = path
+        self._flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
+        self._descriptor: int | None = None
+        self._length = 0
+
+    def open(self) -> None:
+        """Open the file; raises OSError."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self._path, self._flags, 0o644)
+        if self._is_regular():
+            self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def write(self, data: bytes) -> None:
+        """Append all of ``data``; raises OSError with the file as it was before."""
+        if self._descriptor is None:
+            self.open()
+        assert self._descriptor is not None  # noqa: S101 - just opened
+        try:
+            write_all(self._descriptor, data)
+        except OSError:
+            if self._is_regular():
+                os.ftruncate(self._descriptor, self._length)
+                os.lseek(self._descriptor, self._length, os.SEEK_SET)
+            raise
+        self._length += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _is_regular(self) -> bool:
+        """Say whether the file has a length: a pipe or a terminal has none."""
+        assert self._descriptor is not None  # noqa: S101 - called on an open file
+        return os.path.isfile(self._path)  # noqa: PTH113 - follows links, unlike what it replaces
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``; raises OSError, with part of it written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class NdjsonSink(Sink):
+    """Appends the kept lines to a file, byte for byte as they came."""
+
+    class Params(BaseModel):
+        """Which file."""
+
+        path: Path = Field(description="the file; it and its folder are made when missing")
+        existing: Literal["append", "truncate"] = Field(
+            "append", description="what to do with a file that is already there"
+        )
+
+    def open(self) -> None:
+        """Open the file."""
+        self._file = AppendedFile(self.params.path, truncate=self.params.existing == "truncate")
+        self._file.open()
+
+    def write(self, lines: bytes) -> None:
+        """Append lines."""
+        self._file.write(lines)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,139 @@
+"""Takes events in over HTTP: one JSON object, a JSON array or NDJSON in the body of a POST."""
+
+from __future__ import annotations
+
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from http import HTTPStatus
+from threading import BoundedSemaphore
+from typing import Any, Final
+
+import msgspec
+from flask import Response, jsonify, request
+from pydantic import BaseModel, Field
+
+from service.admin.problems import problem
+from service.block import Offset, Part, Receipt, Submission
+from service.border import Border, Lines
+from service.errors import QueueFull
+from service.sources.source import Source, Surroundings
+
+AT_ONCE: Final = 16
+"""Posts that may wait for their receipts together; each holds a thread of the server."""
+
+PATIENCE: Final = 5.0
+"""Seconds a post waits to be accepted before it is withdrawn and told to come again."""
+
+MOST_ERRORS: Final = 1_000
+"""Bad events that one answer lists; the rest is only counted."""
+
+
+class BodyError(Exception):
+    """Nothing in the body can be read as events."""
+
+
+class HttpSource(Source):
+    """Takes events in over HTTP and answers with the offsets they got."""
+
+    class Params(BaseModel):
+        """Where to listen within the daemon's HTTP server."""
+
+        path: str = Field("/api/v1/events", pattern="^/", description="the path to post to")
+
+    def __init__(self, name: str, params: Any, surroundings: Surroundings) -> None:
+        """Take the route; requests are answered once the daemon serves."""
+        super().__init__(name, params, surroundings)
+        self._border = Border(surroundings.settings.event)
+        self._places = BoundedSemaphore(AT_ONCE)
+
+    def start(self) -> None:
+        """Add the route to the app."""
+        app = self.surroundings.app
+        if app is None:
+            raise RuntimeError("the http source needs the daemon's app")
+        app.add_url_rule(
+            self.params.path, endpoint=f"source {self.name}", view_func=self._post, methods=["POST"]
+        )
+
+    def _post(self) -> Response:
+        try:
+            lines = as_lines(request.get_data(cache=False))
+        except BodyError as error:
+            return problem(HTTPStatus.BAD_REQUEST, str(error))
+        submission = Submission.of_lines(self.name, lines)
+        part = Part(self.name, submission.lines, 1, submission.received)
+        read = self._border.read(lines, (part,))
+        if not len(read.rows):
+            detail = "there is no event in the body" if not read.bad else "no event can be read"
+            return problem(HTTPStatus.BAD_REQUEST, detail, errors=_errors(read, None))
+        return _accepted(self._receipt(submission), read)
+
+    def _receipt(self, submission: Submission) -> Receipt:
+        """Hand the lines in and wait until they are accepted; raises QueueFull, QueueClosed."""
+        if not self._places.acquire(blocking=False):
+            raise QueueFull("too many posts wait to be accepted; offer the events again later")
+        try:
+            accepted = self.surroundings.queue.submit(submission, limit=0)
+            try:
+                return accepted.result(PATIENCE)
+            except FutureTimeoutError:
+                if accepted.cancel():
+                    raise QueueFull(
+                        "the stream is held back; offer the events again later"
+                    ) from None
+                return accepted.result()
+        finally:
+            self._places.release()
+
+
+def as_lines(body: bytes) -> bytes:
+    """Return a body as NDJSON with the events' own bytes; raises BodyError.
+
+    An element of an array, or a single object, that spans several lines is put on one.
+    """
+    text = body.strip()
+    if not text:
+        raise BodyError("the body is empty; post a JSON object, a JSON array or NDJSON")
+    try:
+        if text.startswith(b"["):
+            elements = msgspec.json.decode(text, type=list[msgspec.Raw])
+            return b"".join(_on_one_line(bytes(element)) + b"\n" for element in elements)
+        if b"\n" in text and not _is_json(text.partition(b"\n")[0]):
+            msgspec.json.decode(text)
+            return _on_one_line(text) + b"\n"
+    except (msgspec.DecodeError, RecursionError):
+        pass  # then it is NDJSON, in which each line speaks for itself
+    return body if body.endswith(b"\n") else body + b"\n"
+
+
+def _on_one_line(text: bytes) -> bytes:
+    return msgspec.json.format(text, indent=-1) if b"\n" in text else text
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _accepted(receipt: Receipt, read: Lines) -> Response:
+    first = receipt.first
+    last = Offset(first.block, first.row + len(read.stops) - 1)
+    response = jsonify(
+        accepted=len(read.rows),
+        dead=len(read.bad),
+        first=str(first),
+        last=str(last),
+        errors=_errors(read, first),
+    )
+    response.status_code = HTTPStatus.ACCEPTED
+    return response
+
+
+def _errors(read: Lines, first: Offset | None) -> list[dict[str, Any]]:
+    errors: list[dict[str, Any]] = []
+    for bad in read.bad[:MOST_ERRORS]:
+        place = {} if first is None else {"offset": str(Offset(first.block, first.row + bad.row))}
+        errors.append({"line": bad.row + 1, **place, "reason": bad.reason})
+    return errors

@@ -1,0 +1,186 @@
+"""The state host: one BaseManager process that holds the memory of all shared steps.
+
+It listens on an AF_UNIX socket in a directory only its user may enter, with a random key. When it
+dies, another one starts from the last checkpoint and is asked again about every block since.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import traceback
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.answer import Answer, Asker
+from service.chain import Step
+from service.child import settle_in
+from service.errors import PipelineFailed, ProcessLost
+from service.progress import Place, Progress
+from service.sequencer import Question, Sequencer
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+START_LIMIT = 60.0
+"""Seconds a state host may take to restore its memory and listen."""
+
+BATCH_RAISED = 70
+"""Exit code when a shared ``handle_batch`` raised, so that its memory cannot be trusted."""
+
+
+class StateManager(BaseManager):
+    """The manager whose one object is the sequencer."""
+
+
+class HostedSequencer:
+    """The sequencer as the manager serves it: it does not outlive a memory it cannot trust."""
+
+    def __init__(self, sequencer: Sequencer) -> None:
+        self._sequencer = sequencer
+
+    def ask(self, question: Question) -> Answer:
+        """Return the answer of one step to one block."""
+        try:
+            return self._sequencer.ask(question)
+        except Exception:  # noqa: BLE001 - half a batch may be remembered: start again without it
+            print(  # noqa: T201 - stderr is this process's log
+                f"penstock: {question.step.name}: handle_batch raised at block {question.block}; "
+                "its events are asked one by one, nothing is lost\n" + traceback.format_exc(),
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(BATCH_RAISED)
+
+    def checkpoint(self, block: int) -> bytes:
+        """Return the encoded checkpoint taken at a barrier."""
+        return self._sequencer.checkpoint(block)
+
+
+class StateClient:
+    """A connection to one state host, from a worker or from the daemon."""
+
+    def __init__(self, address: str, key: bytes) -> None:
+        """Connect; raises ProcessLost."""
+        StateManager.register("sequencer", exposed=("ask", "checkpoint"))
+        manager = StateManager(address=address, authkey=key)
+        try:
+            manager.connect()
+            self._sequencer: Any = manager.sequencer()  # type: ignore[attr-defined]  # registered
+        except (OSError, EOFError) as error:
+            raise ProcessLost("the state host is gone") from error
+
+    def ask(self, question: Question) -> Answer:
+        """Return the answer; raises ProcessLost when the state host dies before it gives one."""
+        try:
+            answer: Answer = self._sequencer.ask(question)
+        except (OSError, EOFError) as error:
+            raise ProcessLost("the state host is gone") from error
+        return answer
+
+    def checkpoint(self, block: int) -> bytes:
+        """Return the encoded checkpoint taken at a barrier; raises ProcessLost."""
+        try:
+            checkpoint: bytes = self._sequencer.checkpoint(block)
+        except (OSError, EOFError, KeyError) as error:
+            raise ProcessLost("the state host is gone, or has another generation") from error
+        return checkpoint
+
+
+class StateHost:
+    """The daemon's side: starts one state host after the other, each a generation."""
+
+    def __init__(self, directory: Path, steps: Sequence[Step], retries: int) -> None:
+        self._directory = directory
+        self._steps = steps
+        self._retries = retries
+        self.key = secrets.token_bytes(32)
+        self.generation = 0
+        self.address = ""
+        self._process: SpawnProcess | None = None
+        self._progress = Progress(0)
+
+    def start(self, checkpoint: bytes | None) -> None:
+        """Start a new generation from a checkpoint and wait until it listens.
+
+        Raises PipelineFailed when a middleware cannot be opened or restored, ProcessLost when the
+        process dies on the way.
+        """
+        context = get_context("spawn")
+        self.generation += 1
+        self.address = str(self._directory / f"state-{self.generation}")
+        self._progress = Progress(len(self._steps))
+        ours, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_serve,
+            args=(
+                self.address,
+                self.key,
+                self._steps,
+                self._retries,
+                self._progress,
+                checkpoint,
+                theirs,
+            ),
+            name="penstock-state",
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
+        try:
+            problem = ours.recv() if ours.poll(START_LIMIT) else "it took too long"
+        except (EOFError, OSError) as error:
+            raise ProcessLost("the state host died while starting") from error
+        finally:
+            ours.close()
+        if problem is not None:
+            raise PipelineFailed(f"the state host cannot start: {problem}")
+
+    def wait(self) -> int:
+        """Wait until the state host is dead; return its exit code."""
+        assert self._process is not None  # noqa: S101 - started before it is waited for
+        self._process.join()
+        return self._process.exitcode or 0
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None:
+            self._process.kill()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before the first start."""
+        return self._process.pid if self._process is not None else None
+
+    def places(self) -> list[Place]:
+        """Return where each step is, or was when the process died."""
+        return list(self._progress.places())
+
+
+def _serve(
+    address: str,
+    key: bytes,
+    steps: Sequence[Step],
+    retries: int,
+    progress: Progress,
+    checkpoint: bytes | None,
+    ready: Connection,
+) -> None:
+    settle_in("penstock-state", Path(address).parent)
+    try:
+        askers = [Asker(progress.lane(index), retries) for index in range(len(steps))]
+        hosted = HostedSequencer(Sequencer(steps, askers, checkpoint))
+        StateManager.register("sequencer", lambda: hosted, exposed=("ask", "checkpoint"))
+        server = StateManager(address=address, authkey=key).get_server()
+    except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
+        traceback.print_exc()
+        ready.send(f"{type(error).__name__}: {error}")
+        return
+    ready.send(None)
+    ready.close()
+    server.serve_forever()

@@ -1,0 +1,74 @@
+"""What became of the events so far, by count: every one is accounted for, at any time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Lock
+
+from service.block import Block
+from service.passage import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Invariant: accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``.
+
+    The lines of a file count as accepted once a worker has counted them. ``dropped``, ``shadow``
+    (what a shadow step would have dropped) and ``counts`` (what a middleware counts apart) are by
+    the step's name.
+    """
+
+    accepted: int
+    emitted: int
+    dropped: dict[str, int]
+    shadow: dict[str, int]
+    dead: int
+    in_flight: int
+    counts: dict[str, dict[str, int]]
+
+
+class Statistics:
+    """Adds up results; a block counts whole or not at all."""
+
+    def __init__(self, steps: Iterable[str]) -> None:
+        """Count for ``steps``, the names of all steps of the chain."""
+        self._lock = Lock()
+        self._steps = tuple(steps)
+        self.settled_bytes = 0
+        self._settled = self._emitted = self._dead = self._in_flight = 0
+        self._dropped: Counter[str] = Counter()
+        self._shadow: Counter[str] = Counter()
+        self._counts: dict[str, Counter[str]] = {}
+
+    def accept(self, block: Block) -> None:
+        """Count a block's lines as accepted and in flight."""
+        with self._lock:
+            self._in_flight += block.lines or 0
+
+    def settle(self, block: Block, result: Result) -> None:
+        """Count what became of a block."""
+        with self._lock:
+            self.settled_bytes += block.size
+            self._in_flight -= block.lines or 0
+            self._settled += result.accepted
+            self._emitted += result.emitted
+            self._dead += len(result.dead)
+            self._dropped.update(result.dropped)
+            self._shadow.update(result.shadow)
+            for name, counts in result.counts.items():
+                self._counts.setdefault(name, Counter()).update(counts)
+
+    def totals(self) -> Totals:
+        """Return the counts, all of the same moment."""
+        with self._lock:
+            return Totals(
+                accepted=self._settled + self._in_flight,
+                emitted=self._emitted,
+                dropped={name: self._dropped[name] for name in self._steps},
+                shadow={name: self._shadow[name] for name in self._steps},
+                dead=self._dead,
+                in_flight=self._in_flight,
+                counts={name: dict(counts) for name, counts in self._counts.items()},
+            )

@@ -1,0 +1,143 @@
+"""A worker process: takes tasks from its pipe, runs each block through the chain, sends reports."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
+
+from middleware.errors import PenstockError
+from service.answer import Answer, Blame
+from service.block import Block
+from service.chain import ChainVersion
+from service.child import settle_in
+from service.errors import ProcessLost
+from service.passage import Result
+from service.progress import Progress
+from service.runner import ChainRunner
+from service.sequencer import Question
+from service.settings import EventSettings
+from service.state_host import StateClient
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A block to run, and the state host to ask: its generation's address."""
+
+    block: Block
+    blame: Blame
+    settled: int
+    generation: int
+    state_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker has opened its steps and takes tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a block."""
+
+    number: int
+    generation: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class StateLost:
+    """The state host of this generation died before the block was through."""
+
+    number: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nothing that trying again would mend: the pipeline must stop."""
+
+    problem: str
+
+
+Report = Ready | Done | StateLost | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """All a worker process needs to know at its start."""
+
+    settings: EventSettings
+    retries: int
+    state_key: bytes
+    chain: ChainVersion
+
+
+class Worker:
+    """One worker: the chain runner, and the connection to the state host of the day."""
+
+    def __init__(self, plan: WorkerPlan, progress: Progress) -> None:
+        self._key = plan.state_key
+        self._client: StateClient | None = None
+        self._generation = 0
+        self._runner = ChainRunner(plan.settings, progress.lane(0), plan.retries, self._ask)
+        self._runner.switch(plan.chain)
+
+    def perform(self, task: Task) -> Report:
+        """Run a task's block through the chain."""
+        number, generation = task.block.number, task.generation
+        try:
+            self._connect(task)
+            result = self._runner.run(task.block, task.blame, task.settled)
+        except ProcessLost:
+            self._client = None
+            self._generation = 0
+            return StateLost(number, generation)
+        except PenstockError as error:
+            return Failed(str(error))
+        return Done(number, generation, result)
+
+    def close(self) -> None:
+        """Close the local steps."""
+        self._runner.close()
+
+    def _connect(self, task: Task) -> None:
+        if task.generation != self._generation:
+            self._client = (
+                StateClient(task.state_address, self._key) if task.state_address else None
+            )
+            self._generation = task.generation
+
+    def _ask(self, question: Question) -> Answer:
+        if self._client is None:
+            raise ProcessLost("there is no state host")
+        return self._client.ask(question)
+
+
+def run_worker(pipe: Connection, progress: Progress, plan: WorkerPlan) -> None:
+    """Serve tasks from ``pipe`` until the daemon closes it."""
+    settle_in("penstock-worker")
+    try:
+        worker = Worker(plan, progress)
+    except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
+        traceback.print_exc()
+        pipe.send(Failed(f"a worker cannot start: {type(error).__name__}: {error}"))
+        return
+    pipe.send(Ready())
+    # Tasks are read in a thread of their own: a daemon that could not hand over the next task while
+    # this process hands over a result would wait for it, and it for the daemon, for ever.
+    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    Thread(target=_read_tasks, args=(pipe, tasks), name="tasks", daemon=True).start()
+    while (task := tasks.get()) is not None:
+        pipe.send(worker.perform(task))
+    worker.close()
+
+
+def _read_tasks(pipe: Connection, tasks: SimpleQueue[Task | None]) -> None:
+    try:
+        while True:
+            tasks.put(pipe.recv())
+    except (EOFError, OSError):
+        tasks.put(None)

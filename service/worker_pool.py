@@ -1,0 +1,186 @@
+"""The worker pool: one thread per worker process, which feeds it, listens to it and replaces it.
+
+Measured, the pools of the standard library and its relatives lose or strand the work of a killed
+worker. Here each process has a pipe of its own, so a death is the end of that pipe and of nothing
+else, and its thread takes back the blocks it had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Final
+
+from service.dispatcher import Dispatcher
+from service.progress import Place, Progress
+from service.worker import Done, Failed, Ready, StateLost, WorkerPlan, run_worker
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+log = logging.getLogger(__name__)
+
+STOP_LIMIT: Final = 5.0
+"""Seconds a worker may take to close its steps before it is killed."""
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two starts of a worker that dies again and again before it is ready."""
+
+
+class WorkerLink:
+    """One worker of the pool, whichever process it is at present."""
+
+    def __init__(
+        self,
+        index: int,
+        dispatcher: Dispatcher,
+        plan: Callable[[], WorkerPlan],
+        state_lost: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Report a dead state host to ``state_lost`` and what cannot be mended to ``failed``."""
+        self.index = index
+        self.in_flight: dict[int, int] = {}
+        self.restarts = 0
+        self.ready = Event()
+        self._dispatcher = dispatcher
+        self._plan = plan
+        self._state_lost = state_lost
+        self._failed = failed
+        self._process: SpawnProcess | None = None
+        self._progress = Progress(1)
+        self._why = ""
+        self._bell, self._ring = socket.socketpair()
+        self._ring.setblocking(False)
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name=f"worker-{index}", daemon=True)
+
+    def start(self) -> None:
+        """Start the first process, without waiting for it."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Make the thread ask the dispatcher for a task."""
+        with contextlib.suppress(OSError):  # full: it has yet to hear the earlier ones; or closed
+            self._ring.send(b"!")
+
+    def kill(self, why: str = "") -> None:
+        """End the present process at once; ``why`` goes to the dead letter of a guilty event."""
+        self._why = why
+        if self._process is not None:
+            self._process.kill()
+
+    def stop(self) -> None:
+        """Let the process close its steps and end; returns when it is gone."""
+        self._stopping.set()
+        self.wake()
+        if self._thread.is_alive():
+            self._thread.join(STOP_LIMIT)
+        if self._thread.is_alive():
+            self.kill()
+            self._thread.join()
+        self._bell.close()
+        self._ring.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The present process id, None between two."""
+        return self._process.pid if self._process is not None else None
+
+    def places(self) -> list[Place]:
+        """Return where the worker is, or was when it died."""
+        return list(self._progress.places())
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            pipe = self._start_process()
+            was_ready = self._serve(pipe)
+            self._bury(pipe)
+            if not self._stopping.is_set():
+                self.restarts += 1
+                pause = 0.0 if was_ready else min(LONGEST_PAUSE, 2 * pause + 0.1)
+
+    def _start_process(self) -> Connection:
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._progress = Progress(1)
+        self._why = ""
+        self._process = context.Process(
+            target=run_worker,
+            args=(theirs, self._progress, self._plan()),
+            name=f"penstock-worker-{self.index}",
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
+        return ours
+
+    def _serve(self, pipe: Connection) -> bool:
+        """Feed the process until it dies or is to stop; say whether it had been ready."""
+        was_ready = False
+        try:
+            if isinstance(first := pipe.recv(), Failed):
+                self._failed(first.problem)
+                self._stopping.wait()
+                return False
+            was_ready = isinstance(first, Ready)
+            self.ready.set()
+            while not self._stopping.is_set():
+                while (task := self._dispatcher.take(self)) is not None:
+                    pipe.send(task)
+                for source in connection.wait([pipe, self._bell]):
+                    if source is pipe:
+                        self._hear(pipe.recv())
+                    else:
+                        self._bell.recv(4096)
+        except (EOFError, OSError):
+            pass
+        self.ready.clear()
+        return was_ready
+
+    def _hear(self, report: Done | StateLost | Failed) -> None:
+        if isinstance(report, Done):
+            self._dispatcher.done(self, report.number, report.result)
+        elif isinstance(report, StateLost):
+            if self._dispatcher.state_lost(self, report.number):
+                self._state_lost()
+        else:
+            self._failed(report.problem)
+
+    def _bury(self, pipe: Connection) -> None:
+        """End the process, in this order.
+
+        1. Close the pipe: a worker that is well closes its steps and goes by itself.
+        2. Kill what does not go: it is hung, and its blocks wait.
+        3. Only then give its blocks to others: no block is at two workers of one generation.
+        """
+        process = self._process
+        assert process is not None  # noqa: S101 - it was started
+        pipe.close()
+        process.join(STOP_LIMIT if self._stopping.is_set() else 0)
+        process.kill()
+        process.join()
+        how = self._why or f"ended its worker ({_ending(process.exitcode)})"
+        if not self._stopping.is_set():
+            log.warning(
+                "worker %s (pid %s) ended (%s); its %s blocks are done again, nothing is lost",
+                self.index,
+                process.pid,
+                self._why or _ending(process.exitcode),
+                len(self.in_flight),
+            )
+        self._dispatcher.worker_died(self, self.places(), how)
+        process.close()
+        self._process = None
+
+
+def _ending(exitcode: int | None) -> str:
+    return (
+        f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
+    )

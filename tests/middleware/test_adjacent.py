@@ -1,0 +1,418 @@
+"""What AdjacentSuppressor decides, remembers, forgets and explains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from middleware import Batch, ConfigurationError, ContractError
+from middleware.adjacent import AdjacentSuppressor
+from middleware.contract import MISSING
+from tests.middleware.reference import Reference
+
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+
+# cid, time, whether refresh="seen" keeps it, whether refresh="kept" does
+TABLE = [
+    (223, 0.0, True, True),  # nothing remembered
+    (224, 10.0, False, False),  # neighbour 223 at 0
+    (225, 20.0, False, True),  # "seen" remembers the suppressed 224 at 10
+    (225, 319.9, False, False),  # itself at 20: 299.9 < 300
+    (226, 619.9, True, True),  # 225 at 319.9, age exactly 300
+    (228, 620.0, True, True),  # 226 is two away
+    (227, 620.0, False, False),  # neighbours on both sides
+    (222, 100.0, False, False),  # behind the others, but 223 at 0 is 100 before it
+    (225, 19.0, True, True),  # late: 226 at 619.9 is 600.9 after it
+]
+
+
+class Columns(AdjacentSuppressor):
+    """Decides even a few events in columns."""
+
+    FEW = 0
+
+
+class Forgetful(Columns):
+    """Forgets often, too."""
+
+    FORGET_AFTER = 5
+
+
+Suppressor = AdjacentSuppressor
+Events = Sequence[dict[str, Any]]
+
+
+def make(cls: type[Suppressor] = AdjacentSuppressor, **params: Any) -> Suppressor:
+    suppressor = cls(cls.Params(**params))
+    suppressor.open()
+    return suppressor
+
+
+def batch(events: Events, by: Sequence[str] = ()) -> Batch:
+    return Batch(
+        np.array([event["cid"] for event in events], np.int64),
+        np.array([event["time"] for event in events], np.float64),
+        reads=("cid", "time", *by),
+        fields={name: [event.get(name, MISSING) for event in events] for name in by},
+    )
+
+
+def handled(suppressor: Suppressor, events: Events) -> list[bool]:
+    return [suppressor.handle(event) is not None for event in events]
+
+
+def copy_of(suppressor: Suppressor) -> Suppressor:
+    """Return another suppressor that took over the memory, as after a restart."""
+    other = type(suppressor)(suppressor.params)
+    other.open()
+    other.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(suppressor.snapshot())))
+    return other
+
+
+def at(cid: int, time: float, **fields: Any) -> dict[str, Any]:
+    return {"cid": cid, "time": time, **fields}
+
+
+@pytest.mark.parametrize("refresh", ["seen", "kept"])
+@pytest.mark.parametrize("cls", [AdjacentSuppressor, Columns])
+class TestTheTable:
+    events = tuple(at(cid, time) for cid, time, _, _ in TABLE)
+
+    @staticmethod
+    def expected(refresh: str) -> list[bool]:
+        return [seen if refresh == "seen" else kept for _, _, seen, kept in TABLE]
+
+    def test_by_handle(self, cls: type[Suppressor], refresh: str) -> None:
+        suppressor = make(cls, refresh=refresh)
+        assert handled(suppressor, self.events) == self.expected(refresh)
+        assert suppressor.take_counts() == {"late": 1}
+
+    def test_by_handle_batch(self, cls: type[Suppressor], refresh: str) -> None:
+        suppressor = make(cls, refresh=refresh)
+        assert suppressor.handle_batch(batch(self.events)).tolist() == self.expected(refresh)
+        assert suppressor.take_counts() == {"late": 1}
+
+    def test_with_a_restart_before_each_event(self, cls: type[Suppressor], refresh: str) -> None:
+        suppressor = make(cls, refresh=refresh)
+        keep = []
+        for event in self.events:
+            suppressor = copy_of(suppressor)
+            keep += suppressor.handle_batch(batch([event])).tolist()
+        assert keep == self.expected(refresh)
+
+    def test_late_events_can_be_suppressed(self, cls: type[Suppressor], refresh: str) -> None:
+        suppressor = make(cls, refresh=refresh, late="suppress")
+        keep = suppressor.handle_batch(batch(self.events)).tolist()
+        assert keep == [*self.expected(refresh)[:-1], False]
+        assert suppressor.take_counts() == {"late": 1}
+
+
+def test_handle_passes_on_the_very_event() -> None:
+    event = at(1, 0.0)
+    assert make().handle(event) is event
+
+
+def test_of_equal_times_the_first_accepted_is_kept() -> None:
+    assert handled(make(), [at(1, 5.0), at(2, 5.0), at(1, 5.0)]) == [True, False, False]
+
+
+def test_a_late_event_does_not_lower_the_memory() -> None:
+    suppressor = make(window=10.0)
+    assert handled(suppressor, [at(1, 100.0), at(1, 50.0), at(1, 105.0)]) == [True, True, False]
+
+
+def test_there_are_no_neighbours_beyond_the_ends_of_int64() -> None:
+    events = [at(LOWEST, 0.0), at(HIGHEST, 0.0), at(LOWEST + 1, 1.0), at(HIGHEST - 1, 1.0)]
+    for radius in (1, 1000):
+        assert handled(make(radius=radius), events) == [True, True, False, False]
+        mask = make(Columns, radius=radius).handle_batch(batch(events))
+        assert mask.tolist() == [True, True, False, False]
+
+
+def test_radius_0_asks_the_point_alone() -> None:
+    assert handled(make(radius=0), [at(1, 0.0), at(2, 0.0), at(1, 1.0)]) == [True, True, False]
+
+
+def test_an_empty_batch_has_an_empty_mask() -> None:
+    for cls in (AdjacentSuppressor, Columns):
+        assert make(cls).handle_batch(batch([])).tolist() == []
+
+
+CIDS = st.one_of(
+    st.integers(0, 12),
+    st.integers(0, 3).map(lambda distance: LOWEST + distance),
+    st.integers(0, 3).map(lambda distance: HIGHEST - distance),
+    st.sampled_from([-1, -64, 63, 64, 65, 2**40, 2**40 + 1]),
+)
+TIMES = st.one_of(st.integers(0, 60).map(float), st.floats(-60, 60), st.floats(-1e300, 1e300))
+EVENTS = st.lists(st.builds(at, CIDS, TIMES), max_size=40)
+PARAMS = st.fixed_dictionaries(
+    {
+        "window": st.sampled_from([0.5, 3.0, 10.0, 1e200]),
+        "radius": st.integers(0, 3),
+        "refresh": st.sampled_from(["seen", "kept"]),
+        "late": st.sampled_from(["keep", "suppress"]),
+    }
+)
+
+
+def in_batches(
+    suppressor: Suppressor, events: Events, cuts: set[int], restarts: set[int]
+) -> tuple[list[bool], dict[str, int], Suppressor]:
+    """Return the decisions on batches cut at ``cuts``, the counts, and the last suppressor."""
+    keep: list[bool] = []
+    counts: dict[str, int] = {}
+    edges = sorted({0, *(cut for cut in cuts | restarts if cut < len(events)), len(events)})
+    for start, stop in pairwise(edges):
+        if start in restarts:
+            suppressor = copy_of(suppressor)
+        part = batch(events[start:stop], suppressor.params.by)
+        keep += suppressor.handle_batch(part).tolist()
+        for name, number in suppressor.take_counts().items():
+            counts[name] = counts.get(name, 0) + number
+    return keep, counts, suppressor
+
+
+@given(EVENTS, PARAMS, st.sets(st.integers(1, 39)), st.sets(st.integers(1, 39), max_size=2))
+@settings(max_examples=300, deadline=None)
+def test_any_cut_decides_like_the_reference(
+    events: Events, params: dict[str, Any], cuts: set[int], restarts: set[int]
+) -> None:
+    reference = Reference(**params, forget_after=5)
+    expected = [reference.keeps(event) for event in events]
+    keep, counts, suppressor = in_batches(make(Forgetful, **params), events, cuts, restarts)
+    assert keep == expected
+    assert counts.get("late", 0) == reference.late_events
+    one_by_one = make(Forgetful, **params)
+    assert handled(one_by_one, events) == expected
+    assert one_by_one.snapshot() == suppressor.snapshot()
+
+
+@given(EVENTS, PARAMS, st.sets(st.integers(1, 39), max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_forgetting_changes_no_decision_about_events_less_than_a_window_late(
+    events: Events, params: dict[str, Any], cuts: set[int]
+) -> None:
+    high = float("-inf")
+    in_time = []
+    for event in events:
+        if event["time"] > high - params["window"]:
+            high = max(high, event["time"])
+            in_time.append(event)
+    never_forgets = Reference(**params)
+    expected = [never_forgets.keeps(event) for event in in_time]
+    assert in_batches(make(Forgetful, **params), in_time, cuts, set())[0] == expected
+
+
+@pytest.mark.parametrize("refresh", ["seen", "kept"])
+@pytest.mark.parametrize("points", [100, 5_000, 2**62])
+def test_many_events_in_large_batches_decide_like_the_reference(refresh: str, points: int) -> None:
+    random = Random(points)
+    events = [
+        at(random.randrange(points), step * 0.25 - (random.random() < 0.1) * random.randrange(99))
+        for step in range(2_000)
+    ]
+    reference = Reference(window=30.0, refresh=refresh, forget_after=400)
+
+    class OftenForgetting(AdjacentSuppressor):
+        FORGET_AFTER = 400
+
+    suppressor = make(OftenForgetting, window=30.0, refresh=refresh)
+    keep = in_batches(suppressor, events, {700, 701, 1_500}, {1_500})[0]
+    assert keep == [reference.keeps(event) for event in events]
+
+
+def test_memory_is_bounded_by_the_points_of_two_windows_and_of_a_cycle() -> None:
+    suppressor = make(Forgetful, window=10.0)
+    for start in range(0, 2_000, 50):
+        events = [at(9 * step, float(step)) for step in range(start, start + 50)]
+        suppressor.handle_batch(batch(events))
+        (_, points, _) = suppressor.snapshot()["memories"][0]
+        assert len(points) // 8 <= 20 + 1 + 2 * 21
+
+
+class TestBy:
+    def test_events_with_different_values_do_not_meet(self) -> None:
+        events = [at(1, 0.0, kind="a"), at(1, 0.0, kind="b"), at(2, 1.0, kind="a")]
+        assert handled(make(by=("kind",)), events) == [True, True, False]
+
+    def test_a_missing_field_is_null(self) -> None:
+        events = [at(1, 0.0), at(1, 0.0, kind=None), at(1, 0.0, kind="")]
+        suppressor = make(by=("kind",))
+        assert suppressor.handle_batch(batch(events, ["kind"])).tolist() == [True, False, True]
+
+    def test_the_order_of_keys_in_a_value_does_not_matter(self) -> None:
+        events = [at(1, 0.0, kind={"a": 1, "b": 2}), at(1, 0.0, kind={"b": 2, "a": 1})]
+        assert handled(make(by=("kind",)), events) == [True, False]
+
+    def test_radius_0_is_deduplication_by_key(self) -> None:
+        events = [at(7, 0.0, key=key) for key in ("x", "y", "x", "z", "y")]
+        keep = handled(make(radius=0, by=("key",)), events)
+        assert keep == [True, True, False, True, False]
+
+    def test_it_reads_its_fields(self) -> None:
+        assert make(by=("kind", "area")).reads == ("cid", "time", "kind", "area")
+
+    @given(
+        st.lists(
+            st.builds(at, CIDS, TIMES, kind=st.sampled_from([None, 1, "1", [1]])), max_size=30
+        ),
+        PARAMS,
+        st.sets(st.integers(1, 29), max_size=3),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_it_decides_like_the_reference(
+        self, events: Events, params: dict[str, Any], cuts: set[int]
+    ) -> None:
+        params = {**params, "by": ("kind",)}
+        reference = Reference(**params, forget_after=5)
+        expected = [reference.keeps(event) for event in events]
+        keep, _, suppressor = in_batches(make(Forgetful, **params), events, cuts, cuts)
+        assert keep == expected
+        one_by_one = make(Forgetful, **params)
+        assert handled(one_by_one, events) == expected
+        assert one_by_one.snapshot() == suppressor.snapshot()
+
+    def test_values_that_went_quiet_are_forgotten(self) -> None:
+        suppressor = make(Forgetful, window=1.0, by=("key",))
+        handled(suppressor, [at(1, float(step), key=step) for step in range(1_000)])
+        assert len(suppressor.snapshot()["memories"]) < 20
+
+    def test_a_batch_with_an_unnameable_value_changes_nothing(self) -> None:
+        suppressor = make(by=("kind",))
+        before = suppressor.snapshot()
+        events = [at(1, 0.0, kind="a"), at(1, 0.0, kind=object())]
+        with pytest.raises(TypeError):
+            suppressor.handle_batch(batch(events, ["kind"]))
+        assert suppressor.snapshot() == before
+
+
+class TestExplain:
+    def test_it_names_the_neighbour_its_time_and_the_age(self) -> None:
+        suppressor = make()
+        suppressor.handle(at(223, 0.0))
+        reason = suppressor.explain(at(224, 10.0))
+        assert reason == (
+            "neighbouring point 223 was at 0.0: age 10.0 s, within the window of 300.0 s"
+        )
+
+    def test_it_names_the_point_itself(self) -> None:
+        suppressor = make()
+        suppressor.handle(at(5, 7.5))
+        reason = suppressor.explain(at(5, 8.0))
+        assert reason is not None
+        assert reason.startswith("point 5 itself was at 7.5: age 0.5 s")
+
+    def test_it_explains_a_suppressed_late_event(self) -> None:
+        suppressor = make(late="suppress")
+        suppressor.handle(at(1, 1000.0))
+        reason = suppressor.explain(at(2, 100.0))
+        assert reason == (
+            "neighbouring point 1 was at 1000.0: 900.0 s later, "
+            "late by the window of 300.0 s or more"
+        )
+
+    def test_it_has_nothing_to_say_about_a_kept_event_and_changes_nothing(self) -> None:
+        suppressor = make(by=("kind",))
+        suppressor.handle(at(1, 0.0, kind="a"))
+        before = suppressor.snapshot()
+        assert suppressor.explain(at(9, 0.0, kind="a")) is None
+        assert suppressor.explain(at(1, 0.0, kind="b")) is None
+        assert suppressor.snapshot() == before
+        assert suppressor.take_counts() == {}
+
+
+class TestSnapshot:
+    def test_another_format_is_refused(self) -> None:
+        state = make().snapshot()
+        for wrong in ({**state, "format": 2}, {}, None, [1]):
+            with pytest.raises(ContractError, match="has format 1, this has"):
+                make().restore(wrong)
+
+    def test_columns_are_little_endian(self) -> None:
+        suppressor = make()
+        suppressor.handle(at(2, 1.0))
+        (_, points, times) = suppressor.snapshot()["memories"][0]
+        assert points == (2).to_bytes(8, "little")
+        assert times == bytes.fromhex("000000000000f03f")
+
+    def test_it_includes_where_the_cycle_of_forgetting_stands(self) -> None:
+        suppressor = make(Forgetful)
+        handled(suppressor, [at(1, 3.0), at(1, 2.0)])
+        state = suppressor.snapshot()
+        assert (state["high"], state["events"], state["forget_after"]) == (3.0, 2, 5)
+
+
+class TestSet:
+    """Parameters can be set while it runs: close, new params, open."""
+
+    @staticmethod
+    def set_params(suppressor: Suppressor, **params: Any) -> None:
+        suppressor.close()
+        suppressor.params = suppressor.Params(**params)
+        suppressor.open()
+
+    def test_a_new_window_holds_at_once_and_the_memory_stays(self) -> None:
+        suppressor = make(window=300.0)
+        suppressor.handle(at(1, 0.0))
+        self.set_params(suppressor, window=5.0)
+        assert handled(suppressor, [at(1, 4.0), at(1, 9.0)]) == [False, True]
+
+    def test_another_by_starts_with_an_empty_memory(self) -> None:
+        suppressor = make()
+        suppressor.handle(at(1, 0.0))
+        self.set_params(suppressor, by=("kind",))
+        assert handled(suppressor, [at(1, 1.0, kind="a"), at(1, 1.0, kind="a")]) == [True, False]
+
+    def test_a_snapshot_taken_with_another_by_leaves_the_memory_empty(self) -> None:
+        suppressor = make()
+        suppressor.handle(at(1, 0.0))
+        other = make(by=("kind",))
+        other.restore(suppressor.snapshot())
+        assert other.snapshot() == make(by=("kind",)).snapshot()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"window": 0},
+        {"window": -1.0},
+        {"window": float("inf")},
+        {"window": float("nan")},
+        {"window": "300"},
+        {"radius": -1},
+        {"radius": 1001},
+        {"radius": 1.5},
+        {"radius": True},
+        {"refresh": "always"},
+        {"late": "drop"},
+        {"by": "kind"},
+        {"by": ["cid"]},
+        {"by": ["kind", "kind"]},
+    ],
+    ids=repr,
+)
+def test_a_wrong_parameter_is_refused_by_name(params: dict[str, Any]) -> None:
+    (name,) = params
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        AdjacentSuppressor.parse_params(params)
+
+
+def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"windw: unknown .*known: window, radius, refresh"
+    ):
+        AdjacentSuppressor.parse_params({"windw": 5})
+
+
+def test_the_defaults_are_those_of_the_specification() -> None:
+    params = AdjacentSuppressor.parse_params({}).model_dump()
+    assert params == {"window": 300.0, "radius": 1, "refresh": "seen", "late": "keep", "by": ()}

@@ -1,0 +1,310 @@
+"""check_contract passes what keeps the contract and says how the rest breaks it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from middleware import Batch, ContractError, Event, Mask, Middleware, SharedMiddleware
+from middleware.adjacent import AdjacentSuppressor
+from middleware.testing import check_contract
+
+EVENTS: list[dict[str, Any]] = [
+    {"cid": step % 4, "time": float(step), "level": step % 3, "tags": ["a"]} for step in range(20)
+]
+
+
+def breach(
+    middleware_class: type[Middleware],
+    params: Mapping[str, Any] | None = None,
+    events: list[dict[str, Any]] = EVENTS,
+) -> str:
+    """Return what check_contract says; the class's name comes first, advice last."""
+    with pytest.raises(ContractError) as caught:
+        check_contract(middleware_class, params or {}, events)
+    message = str(caught.value)
+    assert message.startswith(f"{middleware_class.__name__}: ")
+    assert "\n  to do: " in message
+    return message
+
+
+class Odd(Middleware):
+    """Drops odd points, in both forms; the broken ones below start from it."""
+
+    def handle(self, event: Event) -> Event | None:
+        return None if event["cid"] % 2 else event
+
+    def handle_batch(self, batch: Batch) -> Mask:
+        return np.asarray(batch.cid % 2 == 0)
+
+    def explain(self, event: Event) -> str | None:
+        return "odd" if event["cid"] % 2 else None
+
+
+class Limit(SharedMiddleware):
+    """Keeps the first three events of each point; the broken ones below start from it."""
+
+    reads = ("cid",)
+
+    def __init__(self, params: BaseModel) -> None:
+        super().__init__(params)
+        self.counts: dict[int, int] = {}
+
+    def handle(self, event: Event) -> Event | None:
+        cid = event["cid"]
+        self.counts[cid] = self.counts.get(cid, 0) + 1
+        return event if self.counts[cid] <= 3 else None
+
+    def explain(self, event: Event) -> str | None:
+        return "enough" if self.counts.get(event["cid"], 0) >= 3 else None
+
+    def snapshot(self) -> Any:
+        return dict(self.counts)
+
+    def restore(self, state: Any) -> None:
+        self.counts = state
+
+
+class OnlyBatches(Middleware):
+    """Has no handle."""
+
+    def handle_batch(self, batch: Batch) -> Mask:
+        return np.asarray(batch.cid % 2 == 0)
+
+
+class Adds(Middleware):
+    """Changes each event."""
+
+    def handle(self, event: Event) -> Event | None:
+        return {**event, "level": event.get("level", 0) + 1}
+
+
+class Needs(Middleware):
+    """Raises for an event that lacks a field it reads."""
+
+    reads = ("level",)
+
+    def handle(self, event: Event) -> Event | None:
+        return event if event["level"] else None
+
+
+@pytest.mark.parametrize("middleware_class", [Odd, Limit, OnlyBatches, Adds, Needs])
+def test_what_keeps_the_contract_passes(middleware_class: type[Middleware]) -> None:
+    check_contract(middleware_class, {}, EVENTS)
+    check_contract(middleware_class, {}, [*EVENTS, {"cid": 1, "time": 99}])
+    check_contract(middleware_class, {}, [])
+
+
+@pytest.mark.parametrize("refresh", ["seen", "kept"])
+@pytest.mark.parametrize("late", ["keep", "suppress"])
+@pytest.mark.parametrize("by", [(), ("level",)])
+def test_the_suppressor_keeps_the_contract(refresh: str, late: str, by: tuple[str, ...]) -> None:
+    events = [
+        {"cid": step * 7 % 30, "time": float(step * 13 % 50), "level": step % 2}
+        for step in range(60)
+    ]
+    params = {"window": 8.0, "refresh": refresh, "late": late, "by": by}
+    check_contract(AdjacentSuppressor, params, [*events, {"cid": 3, "time": 7}])
+
+
+def test_the_events_are_left_as_they_were() -> None:
+    events = [{"cid": 1, "time": 0, "tags": []}]
+    check_contract(Adds, {}, events)
+    assert events == [{"cid": 1, "time": 0, "tags": []}]
+
+
+def test_parameters_that_do_not_parse() -> None:
+    assert "windw: unknown parameter" in breach(AdjacentSuppressor, {"windw": 1})
+
+
+def test_an_event_without_a_time() -> None:
+    assert "event 0: {'cid': 1}" in breach(Odd, events=[{"cid": 1}])
+
+
+def test_no_form_at_all() -> None:
+    class Idle(Middleware):
+        pass
+
+    assert "neither handle nor handle_batch" in breach(Idle)
+
+
+def test_a_coroutine_function() -> None:
+    class Waits(Middleware):
+        async def handle(self, event: Event) -> Event | None:  # type: ignore[override]
+            return event
+
+    assert "handle is a coroutine function" in breach(Waits)
+
+
+def test_changing_the_event() -> None:
+    class Marks(Middleware):
+        def handle(self, event: Event) -> Event | None:
+            event["seen"] = True  # type: ignore[index]
+            return event
+
+    assert "handle changes its event" in breach(Marks)
+
+
+def test_changing_what_is_nested_in_the_event() -> None:
+    class Appends(Middleware):
+        def handle(self, event: Event) -> Event | None:
+            event["tags"].append("b")
+            return event
+
+    class AppendsWhereItReads(Appends):
+        reads = ("cid", "tags")
+
+    for middleware_class in (Appends, AppendsWhereItReads):
+        assert "handle changes its event, to {" in breach(middleware_class)
+
+
+def test_returning_something_else() -> None:
+    class SaysYes(Middleware):
+        def handle(self, event: Event) -> Event | None:
+            del event
+            return True  # type: ignore[return-value]
+
+    assert "handle returns bool" in breach(SaysYes)
+
+
+def test_two_instances_that_differ() -> None:
+    third = itertools.cycle([False, False, True])
+
+    class Chance(Middleware):
+        def handle(self, event: Event) -> Event | None:
+            return None if next(third) else event
+
+    assert "asked in a fresh instance" in breach(Chance)
+
+
+def test_changing_events_beside_a_batch_form() -> None:
+    class AddsInBatches(Adds):
+        def handle_batch(self, batch: Batch) -> Mask:
+            return np.ones(len(batch), np.bool_)
+
+    assert "handle changes events, and there is a handle_batch" in breach(AddsInBatches)
+
+
+def test_a_batch_form_with_other_answers() -> None:
+    class Even(Odd):
+        def handle_batch(self, batch: Batch) -> Mask:
+            return np.asarray(batch.cid % 2 == 1)
+
+    assert "asked by handle_batch on batches that start at" in breach(Even)
+
+
+def test_a_batch_form_that_depends_on_the_cut() -> None:
+    class FirstOfBatch(Odd):
+        def handle_batch(self, batch: Batch) -> Mask:
+            mask = super().handle_batch(batch)
+            mask[4:] = True
+            return mask
+
+    assert "asked by handle_batch" in breach(FirstOfBatch)
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [([True], "list"), (np.ones(3, np.bool_), "bool[3]"), (np.ones(1, np.int8), "int8[")],
+    ids=["no array", "wrong length", "wrong dtype"],
+)
+def test_a_mask_that_is_none(mask: Any, found: str) -> None:
+    class Masks(Odd):
+        def handle_batch(self, batch: Batch) -> Mask:
+            del batch
+            return mask  # type: ignore[no-any-return]
+
+    assert f"handle_batch returns {found}" in breach(Masks)
+
+
+def test_a_batch_form_that_raises_where_handle_does_not() -> None:
+    class WritesColumns(Odd):
+        def handle_batch(self, batch: Batch) -> Mask:
+            batch.cid[:] = 0
+            return super().handle_batch(batch)
+
+    assert "handle takes each event" in breach(WritesColumns)
+
+
+def test_a_batch_form_that_answers_where_handle_raises() -> None:
+    class NeedsNot(Needs):
+        def handle_batch(self, batch: Batch) -> Mask:
+            return np.array([bool(level) for level in batch["level"]], np.bool_)
+
+    message = breach(NeedsNot, events=[*EVENTS, {"cid": 1, "time": 99.0}])
+    assert "asked first, it raises KeyError" in message
+    assert "event 20: {'cid': 1, 'time': 99.0}" in message
+
+
+def test_a_snapshot_that_is_not_plain() -> None:
+    class Sets(Limit):
+        def snapshot(self) -> Any:
+            return {"points": [set(self.counts)]}
+
+    class Huge(Limit):
+        def snapshot(self) -> Any:
+            return [2**64]
+
+    assert "snapshot()['points'][0] is a set" in breach(Sets)
+    assert "more than 64 bits" in breach(Huge)
+
+
+def test_a_restore_that_loses_memory() -> None:
+    class Loses(Limit):
+        def restore(self, state: Any) -> None:
+            del state
+
+    assert "after restore, it keeps" in breach(Loses)
+
+
+def test_a_batch_form_that_loses_memory() -> None:
+    class LosesInBatches(Limit):
+        def __init__(self, params: BaseModel) -> None:
+            super().__init__(params)
+            self.counts_of_batches: dict[int, int] = {}
+
+        def handle_batch(self, batch: Batch) -> Mask:
+            self.counts, counts = self.counts_of_batches, self.counts
+            mask = np.array([self.handle(event) is not None for event in batch], np.bool_)
+            self.counts = counts
+            return mask
+
+    assert "with snapshot and restore between" in breach(LosesInBatches)
+
+
+def test_explaining_that_changes_the_memory() -> None:
+    class Counts(Limit):
+        def explain(self, event: Event) -> str | None:
+            return None if self.handle(event) else "enough"
+
+    assert "explain changes the memory" in breach(Counts)
+
+
+def test_explaining_what_is_not_dropped_or_not_explaining_what_is() -> None:
+    class Silent(Odd):
+        def explain(self, event: Event) -> str | None:
+            del event
+            return None
+
+    class Chatty(Odd):
+        def explain(self, event: Event) -> str | None:
+            return f"point {event['cid']}"
+
+    assert "drops the event, and explain finds no reason" in breach(Silent)
+    assert "keeps the event, and explain says 'point 0'" in breach(Chatty)
+
+
+def test_remembering_before_raising() -> None:
+    class TooSoon(Limit):
+        def handle(self, event: Event) -> Event | None:
+            answer = super().handle(event)
+            if event["cid"] == 3:
+                raise ValueError
+            return answer
+
+    assert "raises ValueError, yet remembers the event" in breach(TooSoon)

@@ -1,0 +1,119 @@
+"""The table of latest times answers like a dict, whatever its layout, and stays small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from middleware.point_times import (
+    BYTES_PER_POINT,
+    NEVER,
+    SMALL_TABLE,
+    Points,
+    PointTimes,
+    pack,
+    unpack,
+)
+
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+POINTS = st.one_of(
+    st.integers(-5, 130),
+    st.integers(LOWEST, HIGHEST),
+    st.sampled_from([LOWEST, LOWEST + 1, HIGHEST, HIGHEST - 1]),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.lists(st.tuples(POINTS, st.integers(0, 50).map(float)), min_size=1, max_size=30),
+        st.integers(0, 60).map(float),
+    ),
+    max_size=8,
+)
+
+
+@given(STEPS, st.lists(POINTS, max_size=10), st.integers(0, 4))
+@settings(max_examples=200, deadline=None)
+def test_it_answers_like_a_dict(
+    steps: list[list[tuple[int, float]] | float], asked: list[int], radius: int
+) -> None:
+    table, model = PointTimes(), dict[int, float]()
+    for step in steps:
+        if isinstance(step, float):
+            table.forget(step)
+            model = {point: time for point, time in model.items() if time >= step}
+        else:
+            points = np.array([point for point, _ in step], np.int64)
+            table.raise_to(points, np.array([time for _, time in step]))
+            for point, time in step:
+                model[point] = max(time, model.get(point, time))
+    asked = [*asked, *model]
+    assert len(table) == len(model)
+    assert [table.get(point, -1.0) for point in asked] == [model.get(p, -1.0) for p in asked]
+    assert table.latest(np.array(asked, np.int64), radius).tolist() == [
+        max((time for near, time in model.items() if abs(near - point) <= radius), default=NEVER)
+        for point in asked
+    ]
+    held = [column.tolist() for column in table.items()]
+    assert list(zip(*held, strict=True)) == sorted(model.items())
+
+
+def test_a_time_never_falls() -> None:
+    table = PointTimes()
+    table[7] = 5.0
+    table[7] = 3.0
+    assert table.get(7) == 5.0
+    assert table.get(8) == NEVER
+
+
+RANDOM = np.random.default_rng(1)
+SPREAD = {
+    "one dense range": RANDOM.permutation(100_000),
+    "dense ranges far apart": (RANDOM.integers(0, 9, 100_000) << 50) + RANDOM.permutation(100_000),
+    "a tenth of a range": RANDOM.integers(0, 1_000_000, 100_000),
+    "random": RANDOM.integers(LOWEST, HIGHEST, 100_000),
+    "multiples of a power of two": np.arange(-50_000, 50_000) << 40,
+    "dense, then random": np.concatenate(
+        (np.arange(50_000), RANDOM.integers(LOWEST, HIGHEST, 50_000))
+    ),
+}
+
+
+@pytest.mark.parametrize("points", SPREAD.values(), ids=SPREAD)
+def test_it_holds_any_spread_of_points_in_bounded_space(points: Points) -> None:
+    table = PointTimes()
+    for part in np.array_split(points, 20):
+        table.raise_to(part, np.ones(len(part)))
+        assert table.nbytes <= BYTES_PER_POINT * len(table) + SMALL_TABLE
+    assert len(table) == len(np.unique(points))
+    assert (table.latest(points, 0) == 1.0).all()
+
+
+def test_it_shrinks_when_most_is_forgotten() -> None:
+    table = PointTimes()
+    table.raise_to(np.arange(200_000), np.arange(200_000.0))
+    table.forget(199_990.0)
+    assert len(table) == 10
+    assert table.nbytes <= BYTES_PER_POINT * 10 + SMALL_TABLE
+
+
+def test_points_that_come_and_go_take_no_more_and_more_space() -> None:
+    table = PointTimes()
+    largest = 0
+    for step in range(60):
+        fresh = RANDOM.integers(LOWEST, HIGHEST, 2_000)
+        table.raise_to(fresh, np.full(2_000, float(step)))
+        table.forget(step - 4.0)
+        largest = max(largest, table.nbytes)
+    assert len(table) == 5 * 2_000
+    assert largest <= BYTES_PER_POINT * 6 * 2_000 + SMALL_TABLE
+
+
+def test_packed_columns_come_back() -> None:
+    memory = {3: 1.5, -2: 0.5}
+    points, times = unpack(*pack(memory))
+    assert points.tolist() == [-2, 3]
+    assert times.tolist() == [0.5, 1.5]
+    table = PointTimes()
+    table.raise_to(points, times)
+    assert pack(table) == pack(memory)
