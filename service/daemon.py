@@ -79,6 +79,7 @@ class Daemon:
             self._wake.wait()
             self._wind_up(server)
         finally:
+            self._queue_server.close()
             self._pipeline.stop()
         self._pipeline.check()
 
@@ -95,7 +96,6 @@ class Daemon:
             log.info("stopping: what was accepted is still emitted; a second signal stops at once")
         for source in self._sources:
             source.stop()
-        self._queue_server.close()
         self._scheduler.shutdown(wait=False)
         drained = self._pipeline.drain(lambda: self._signals <= 1)
         server.close()

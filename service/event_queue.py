@@ -143,20 +143,24 @@ class QueueServer:
         self._queue = queue
         self._address = str(directory / "queue")
         self._access = access
+        self._listener: Any = None
 
     def start(self) -> None:
         """Begin to listen."""
         key = secrets.token_bytes(32)
         QueueManager.register("queue", lambda: self._queue, exposed=("put",))
         server = QueueManager(address=self._address, authkey=key).get_server()
+        self._listener = server.listener
         Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
         self._access.unlink(missing_ok=True)
         self._access.touch(mode=0o600)
         self._access.write_text(json.dumps({"address": self._address, "key": key.hex()}))
 
     def close(self) -> None:
-        """Tell nobody any more where to find the queue; the threads end with the daemon."""
+        """Listen no more, as one of the last things: the threads end with the daemon."""
         self._access.unlink(missing_ok=True)
+        if self._listener is not None:
+            self._listener.close()
 
 
 def connect(access: Path) -> Any:
