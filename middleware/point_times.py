@@ -33,7 +33,7 @@ LOWEST_POINT = -(2**63)
 HIGHEST_POINT = 2**63 - 1
 
 BYTES_PER_POINT = 64
-SMALL_TABLE = 65_536
+SMALL_TABLE = 32 * 2**20  # so that a table has large pages from the start, and grows seldom
 SMALLEST_SHIFT = 1  # page numbers then have 63 bits, which leaves one value to mark an empty slot
 LARGEST_SHIFT = 6
 EMPTY = LOWEST_POINT
