@@ -219,18 +219,17 @@ class Dispatcher:
             self._pending = sorted(self._kept)
             self._wake()
 
-    def next_barrier(self) -> Barrier | None:
+    def next_barrier(self, limit: float | None = None) -> Barrier | None:
         """Wait for a barrier that all steps have passed, all before it being emitted.
 
-        Returns None when the dispatcher was closed.
+        Returns None when there was none within ``limit`` seconds, or the dispatcher was closed.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or any(block <= self._settled for block in self._barriers)
-            )
-            if self._closed:
+            self._changed.wait_for(lambda: self._closed or self._passed_barriers(), limit)
+            passed = self._passed_barriers()
+            if self._closed or not passed:
                 return None
-            block = max(block for block in self._barriers if block <= self._settled)
+            block = max(passed)
             self._barriers = {later for later in self._barriers if later > block}
             return Barrier(block, self._generation, self._state_address)
 
@@ -282,6 +281,9 @@ class Dispatcher:
                 return None
             number, link = min(busy, key=lambda each: each[0])
             return link, number
+
+    def _passed_barriers(self) -> list[int]:
+        return [block for block in self._barriers if block <= self._settled]
 
     def _barrier_distance(self) -> int:
         return max(self._checkpoint_size, SNAPSHOT_SHARE * len(self.checkpoint or b""))

@@ -51,22 +51,25 @@ class Emitter:
 
     def run(self) -> None:
         """Emit until stopped."""
-        while True:
+        while not self._stopping.is_set():
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._stopping.is_set() or self._next in self._waiting
-                )
-                if self._stopping.is_set():
-                    return
-                block, result = self._waiting.pop(self._next)
-            if not self._emit(block, result):
-                return
+                self._changed.wait_for(self._can_go_on)
+            self.emit_next()
+
+    def emit_next(self) -> bool:
+        """Emit the next block if its result is there; say whether it was emitted."""
+        with self._changed:
+            waiting = self._waiting.pop(self._next, None)
+        return waiting is not None and self._emit(*waiting)
 
     def stop(self) -> None:
         """Stop after the block at hand; what comes later is not emitted."""
         self._stopping.set()
         with self._changed:
             self._changed.notify()
+
+    def _can_go_on(self) -> bool:
+        return self._stopping.is_set() or self._next in self._waiting
 
     def _emit(self, block: Block, result: Result) -> bool:
         """Emit one block, in this order; say whether it was.

@@ -150,7 +150,7 @@ class QueueServer:
         key = secrets.token_bytes(32)
         QueueManager.register("queue", lambda: self._queue, exposed=("put",))
         server = QueueManager(address=self._address, authkey=key).get_server()
-        self._listener = server.listener
+        self._listener = server.listener  # type: ignore[attr-defined]  # in every version
         Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
         self._access.unlink(missing_ok=True)
         self._access.touch(mode=0o600)

@@ -157,7 +157,7 @@ class Sequencer:
             if checkpoint is None
             else msgspec.msgpack.decode(checkpoint, type=Checkpoint)
         )
-        self._block = start.block
+        self.block = start.block
         self._sequences = {
             index: StepSequence(step, asker, start.memories.get(step.name), start.block)
             for index, (step, asker) in enumerate(zip(steps, askers, strict=True))

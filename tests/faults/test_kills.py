@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -89,7 +90,7 @@ def test_kills_while_it_runs_change_no_byte(
     million: tuple[Path, bytes],
     tmp_path: Path,
     workers: int,
-    record_property: pytest.RecordProperty,
+    record_property: Callable[[str, object], None],
 ) -> None:
     events, expected = million
     process = start(tmp_path, events, workers)

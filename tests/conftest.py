@@ -1,0 +1,71 @@
+"""Fixtures for tests with real processes: daemons, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon.running import PENSTOCK, RunningDaemon, processes_in, write_configuration
+
+StartDaemon = Callable[..., RunningDaemon]
+Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[..., Path]:
+    """Write ``penstock.toml`` into the test's directory; see ``write_configuration``."""
+    return lambda **tables: write_configuration(tmp_path, **tables)
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
+    """Start daemons in the test's directory, with the tables given; none outlives the test.
+
+    ``ready=False`` does not wait for it.
+    """
+    daemons: list[RunningDaemon] = []
+
+    def start(
+        *,
+        ready: bool = True,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: Any = subprocess.DEVNULL,
+        **tables: Any,
+    ) -> RunningDaemon:
+        write_configuration(tmp_path, **tables)
+        daemon = RunningDaemon(tmp_path, stdin=stdin, stdout=stdout)
+        daemons.append(daemon)
+        if ready:
+            daemon.wait_until_ready()
+        return daemon
+
+    yield start
+    left = [process for daemon in daemons for process in daemon.end()]
+    assert not left, f"processes were left behind: {left}"
+
+
+@pytest.fixture
+def penstock(tmp_path: Path) -> Iterator[Command]:
+    """Run a ``penstock`` command in the test's directory; it leaves no process behind."""
+
+    def run(
+        *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [PENSTOCK, *arguments],
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            env=os.environ | (env or {}),
+        )
+
+    before = {process.pid for process in processes_in(tmp_path)}
+    yield run
+    assert {process.pid for process in processes_in(tmp_path)} <= before

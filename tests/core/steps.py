@@ -1,0 +1,222 @@
+"""Middleware for the tests of the core: the good, the forgetful, and the broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from middleware.contract import Batch, Event, Mask, Middleware, SharedMiddleware
+
+
+class Even(Middleware):
+    """Drops odd points; counts what it drops."""
+
+    reads = ("cid",)
+
+    def handle(self, event: Event) -> Event | None:
+        if event["cid"] % 2:
+            self.count("odd")
+            return None
+        return event
+
+
+class EvenBatch(Even):
+    """Decides a whole batch at once."""
+
+    def handle_batch(self, batch: Batch) -> Mask:
+        return np.asarray(batch.cid % 2 == 0)
+
+
+class BrokenBatch(Even):
+    """Its batch form counts, then raises; or returns what is no mask."""
+
+    class Params(BaseModel):
+        returns: str = "raises"
+
+    def handle_batch(self, batch: Batch) -> Mask:
+        self.count("half a batch")
+        answers: dict[str, Any] = {
+            "integers": np.ones(len(batch), np.int64),
+            "too few": np.ones(len(batch) - 1, np.bool_),
+            "None": None,
+        }
+        if self.params.returns not in answers:
+            raise RuntimeError("the batch form is broken")
+        mask: Mask = answers[self.params.returns]
+        return mask
+
+
+class Editor(Middleware):
+    """Adds and removes fields of the points listed (all, when none is)."""
+
+    class Params(BaseModel):
+        reads: tuple[str, ...] = ()
+        add: dict[str, Any] = Field(default_factory=dict)
+        remove: tuple[str, ...] = ()
+        cids: tuple[int, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        names: tuple[str, ...] = self.params.reads
+        return names
+
+    def handle(self, event: Event) -> Event | None:
+        if self.params.cids and event["cid"] not in self.params.cids:
+            return event
+        left = {name: value for name, value in event.items() if name not in self.params.remove}
+        return left | self.params.add
+
+
+class Witness(Middleware):
+    """Writes down what it saw of each event, as text, into the field ``saw``."""
+
+    class Params(BaseModel):
+        reads: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        names: tuple[str, ...] = self.params.reads
+        return names
+
+    def handle(self, event: Event) -> Event | None:
+        return {**event, "saw": repr(dict(sorted(event.items())))}
+
+
+class SharedWitness(SharedMiddleware):
+    """Keeps what it is given; reads whole events, so whole events cross to it."""
+
+    def handle(self, event: Event) -> Event | None:
+        return event
+
+    def snapshot(self) -> Any:
+        return None
+
+    def restore(self, state: Any) -> None:
+        pass
+
+
+class Raises(Middleware):
+    """Raises for odd points, each time."""
+
+    reads = ("cid",)
+
+    def handle(self, event: Event) -> Event | None:
+        if event["cid"] % 2:
+            raise ValueError(f"{event['cid']} is odd")
+        return event
+
+
+class RaisesOnce(Middleware):
+    """Raises for each event the first time, as a flaky service does."""
+
+    reads = ("cid",)
+
+    def open(self) -> None:
+        self._asked: set[int] = set()
+
+    def handle(self, event: Event) -> Event | None:
+        if event["cid"] not in self._asked:
+            self._asked.add(event["cid"])
+            raise TimeoutError("not now")
+        return event if event["cid"] % 2 == 0 else None
+
+
+class WantsColour(Middleware):
+    """Reads a field without asking whether it is there."""
+
+    reads = ("colour",)
+
+    def handle(self, event: Event) -> Event | None:
+        return event if event["colour"] == "red" else None
+
+
+class LooksUp(Middleware):
+    """Looks the point up in a table that lacks it."""
+
+    class Params(BaseModel):
+        key: Any
+
+    reads = ("cid",)
+
+    def handle(self, event: Event) -> Event | None:
+        raise KeyError(self.params.key)
+
+
+class Garbage(Middleware):
+    """Returns what is neither an event nor None."""
+
+    reads = ("cid",)
+
+    def handle(self, event: Event) -> Any:
+        return {1: "text", 2: 7, 3: ["cid", "time"], 4: True, 5: False, 6: 0}.get(
+            event["cid"], event
+        )
+
+
+class Unencodable(Middleware):
+    """Adds what JSON cannot hold."""
+
+    reads = ("cid",)
+
+    def handle(self, event: Event) -> Event | None:
+        return {**event, "extra": object()}
+
+
+class Tally(SharedMiddleware):
+    """Keeps the first ``keep`` events of each point; remembers how many it saw."""
+
+    reads = ("cid",)
+
+    class Params(BaseModel):
+        keep: int = 1
+
+    def open(self) -> None:
+        self._seen: dict[int, int] = getattr(self, "_seen", {})
+
+    def handle(self, event: Event) -> Event | None:
+        seen = self._seen[event["cid"]] = self._seen.get(event["cid"], 0) + 1
+        if seen > self.params.keep:
+            self.count("more")
+            return None
+        return event
+
+    def snapshot(self) -> Any:
+        return dict(self._seen)
+
+    def restore(self, state: Any) -> None:
+        self._seen = state
+
+
+class LiveTally(Tally):
+    """Hands out its memory itself, not a copy: snapshot returns plain data all the same."""
+
+    def snapshot(self) -> Any:
+        return self._seen
+
+
+class Numbers(SharedMiddleware):
+    """Numbers the events, drops none: a shared step that changes events."""
+
+    def open(self) -> None:
+        self._number = getattr(self, "_number", 0)
+
+    def handle(self, event: Event) -> Event | None:
+        if event["cid"] < 0:
+            raise ValueError("no number below 0")
+        self._number += 1
+        return {**event, "number": self._number}
+
+    def snapshot(self) -> Any:
+        return self._number
+
+    def restore(self, state: Any) -> None:
+        self._number = state
+
+
+class SharedUnpicklable(Numbers):
+    """Passes on what cannot leave its process."""
+
+    def handle(self, event: Event) -> Event | None:
+        return {**event, "extra": lambda: None}
