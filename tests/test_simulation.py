@@ -19,6 +19,7 @@ from service.chain import ChainVersion, Mode, Step
 from service.dead_letters import DeadLetterFile
 from service.dispatcher import Dispatcher
 from service.emitter import Emitter
+from service.passage import Result
 from service.progress import local_lane
 from service.runner import ChainRunner
 from service.sequencer import Sequencer
@@ -69,7 +70,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.statistics = Statistics(step.name for step in STEPS)
         self.dispatcher = Dispatcher(
-            lambda block, result: self.emitter.offer(block, result),
+            self._finished,
             workers=self.workers,
             retries=2,
             room=1 << 40,
@@ -83,6 +84,9 @@ class Simulation:
         self.links = [SimulatedWorker() for _ in range(self.workers)]
         self.dispatcher.connect(self.links)
         self.start_state_host()
+
+    def _finished(self, block: Block, result: Result) -> None:
+        self.emitter.offer(block, result)
 
     def start_state_host(self) -> None:
         askers = [Asker(local_lane(), 0) for _ in STEPS]
@@ -224,13 +228,11 @@ def test_output_is_the_sequential_answer_whatever_happens(
         if mishaps:
             choices += [partial(simulation.run, link, dies=True) for link in simulation.runnable()]
             choices += [partial(simulation.kill, link) for link in simulation.links if link.tasks]
-            choices += [simulation.kill_state_host]
+            choices += [partial(simulation.kill_state_host)]
         if waiting:
             choices += [partial(accept_next, simulation, waiting)]
         choice = data.draw(st.sampled_from(choices), label="step")
-        harmless = isinstance(choice, partial) and (
-            choice.func is accept_next or choice.keywords.get("dies") is False
-        )
+        harmless = choice.func is accept_next or choice.keywords.get("dies") is False
         mishaps -= not harmless
         choice()
         simulation.take_all()

@@ -1,0 +1,95 @@
+"""The house: imports point one way, modules stay short, children stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted([*ROOT.glob("middleware/*.py"), *ROOT.glob("service/**/*.py")])
+
+LAYERS = [
+    {"errors", "settings", "threads", "child", "progress", "logs"},
+    {"chain"},
+    {"block"},
+    {"answer", "border", "event_queue"},
+    {"passage", "sequencer", "sinks"},
+    {"runner", "state_host", "statistics", "dead_letters"},
+    {"worker", "emitter"},
+    {"dispatcher"},
+    {"intake", "worker_pool"},
+    {"guardian"},
+    {"sources", "admin", "configured", "pipeline", "operation"},
+    {"processing", "daemon"},
+    {"cli"},
+]
+"""The parts of ``service/``: each imports from those above it, and from its own line."""
+
+
+def imports(module: Path) -> set[str]:
+    """Return the names of all modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def part(module: Path) -> str:
+    """Return which part of ``service/`` a file belongs to."""
+    return module.relative_to(ROOT / "service").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
+def test_imports_point_one_way(module: Path) -> None:
+    inside = {name for name in imports(module) if name.split(".")[0] in {"middleware", "service"}}
+    if module.is_relative_to(ROOT / "middleware"):
+        assert all(name.startswith("middleware") for name in inside)
+        return
+    if module.name == "__init__.py":
+        assert not inside
+        return
+    layer = next(index for index, layer in enumerate(LAYERS) if part(module) in layer)
+    allowed = set().union(*LAYERS[: layer + 1])
+    wrong = {
+        name for name in inside if name.startswith("service.") and name.split(".")[1] not in allowed
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
+def test_modules_are_short(module: Path) -> None:
+    assert len(module.read_text().splitlines()) <= 340
+
+
+@pytest.mark.parametrize("heavy", ["flask", "apscheduler", "waitress", "structlog", "click"])
+def test_worker_and_state_host_load_nothing_heavy(heavy: str) -> None:
+    code = "import sys, service.worker, service.state_host; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert heavy not in done.stdout.split()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, service.cli; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert not {"numpy", "pydantic", "flask", "msgspec"} & set(done.stdout.split())
