@@ -140,7 +140,7 @@ class EventSettings(Section):
 class PartSettings(Section):
     """A source or a sink: a name, and the class that makes it."""
 
-    name: Name = Field(description="its name in the API, in metrics and in the checkpoint")
+    name: Name = Field(description="its name in the API, in the stats and in messages")
     use: Text = Field(description='a built-in\'s short name, or "module:Class"')
     params: dict[str, Any] = Field(default_factory=dict, description="what its class takes")
 
@@ -155,7 +155,7 @@ class MiddlewareSettings(PartSettings):
 
 
 class QueueSettings(Section):
-    """What may wait to be journaled; at the limit, producers wait."""
+    """What may wait to be accepted; at the limit, producers wait."""
 
     events: Count = Field(1_000_000, description="how many events may wait")
     bytes: Size = Field("64MiB", validate_default=True, description="how many bytes may wait")
@@ -194,7 +194,7 @@ class StateSettings(Section):
 
     directory: Path = Field("var", validate_default=True, description="where it is kept on disk")
     checkpoint: Size = Field(
-        "64MiB", validate_default=True, description="taken after at least so much input"
+        "32MiB", validate_default=True, description="taken after at least so much input"
     )
 
 

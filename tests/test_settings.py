@@ -78,7 +78,7 @@ class TestDefaults:
         }
         assert settings.http.listen == Address("127.0.0.1", 8080)
         assert settings.http.max_body == 16 * 2**20
-        assert settings.state.model_dump() == {"directory": Path("var"), "checkpoint": 64 * 2**20}
+        assert settings.state.model_dump() == {"directory": Path("var"), "checkpoint": 32 * 2**20}
 
     def test_the_usable_cores_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 6}, raising=False)
@@ -222,7 +222,7 @@ source = [{name = "Demo", use = "generator"}]
 source[0].name: expected a lower-case letter, then at most 63 of a-z, 0-9, _ and - (got "Demo")
 
 source = [{use = "generator"}]
-source[0].name: required, but missing: its name in the API, in metrics and in the checkpoint
+source[0].name: required, but missing: its name in the API, in the stats and in messages
 
 source = [{name = "demo"}]
 source[0] "demo".use: required, but missing: a built-in's short name, or "module:Class"
