@@ -117,6 +117,7 @@ class StateKeeper:
             try:
                 self._host.start(self._dispatcher.checkpoint)
             except ProcessLost:
+                log.warning("the state host died while starting; it is started again")
                 pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
                 continue
             except PipelineFailed as error:

@@ -163,6 +163,8 @@ class Pipeline:
         self._dispatcher.close()
         self._guard.stop()
         for link in self.links:
+            link.stop_soon()
+        for link in self.links:
             link.stop()
         self.keeper.stop()
         self.emitter.stop()
@@ -202,7 +204,14 @@ class Pipeline:
         self.emitter.offer(block, result)
 
     def _link(self, index: int) -> WorkerLink:
-        return WorkerLink(index, self._dispatcher, self._plan, self._host.kill, self.fail)
+        return WorkerLink(
+            index,
+            self._dispatcher,
+            self.runtime_directory,
+            self._plan,
+            self._host.kill,
+            self.fail,
+        )
 
     def _plan(self) -> WorkerPlan:
         settings = self.settings

@@ -11,7 +11,7 @@ import secrets
 import sys
 import traceback
 from collections.abc import Sequence
-from multiprocessing import get_context
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.answer import Answer, Asker
 from service.chain import Step
-from service.child import settle_in
+from service.child import start_child
 from service.errors import PipelineFailed, ProcessLost
 from service.progress import Place, Progress
 from service.sequencer import Question, Sequencer
@@ -92,11 +92,22 @@ class StateClient:
         return checkpoint
 
 
+@dataclass(frozen=True, slots=True)
+class StatePlan:
+    """All a state host needs to know at its start."""
+
+    address: str
+    key: bytes
+    steps: tuple[Step, ...]
+    retries: int
+    checkpoint: bytes | None
+
+
 class StateHost:
     """The daemon's side: starts one state host after the other, each a generation."""
 
-    def __init__(self, directory: Path, steps: Sequence[Step], retries: int) -> None:
-        self._directory = directory
+    def __init__(self, folder: Path, steps: Sequence[Step], retries: int) -> None:
+        self._folder = folder
         self._steps = steps
         self._retries = retries
         self.key = secrets.token_bytes(32)
@@ -111,33 +122,20 @@ class StateHost:
         Raises PipelineFailed when a middleware cannot be opened or restored, ProcessLost when the
         process dies on the way.
         """
-        context = get_context("spawn")
         self.generation += 1
-        self.address = str(self._directory / f"state-{self.generation}")
+        self.address = str(self._folder / f"state-{self.generation}")
         self._progress = Progress(len(self._steps))
-        ours, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_serve,
-            args=(
-                self.address,
-                self.key,
-                self._steps,
-                self._retries,
-                self._progress,
-                checkpoint,
-                theirs,
-            ),
-            name="penstock-state",
-            daemon=True,
+        self._process, pipe = start_child(
+            "penstock-state", self._folder, "service.state_host:run_state_host", self._progress
         )
-        self._process.start()
-        theirs.close()
+        plan = StatePlan(self.address, self.key, tuple(self._steps), self._retries, checkpoint)
         try:
-            problem = ours.recv() if ours.poll(START_LIMIT) else "it took too long"
+            pipe.send(plan)
+            problem = pipe.recv() if pipe.poll(START_LIMIT) else "it took too long"
         except (EOFError, OSError) as error:
             raise ProcessLost("the state host died while starting") from error
         finally:
-            ours.close()
+            pipe.close()
         if problem is not None:
             raise PipelineFailed(f"the state host cannot start: {problem}")
 
@@ -162,25 +160,20 @@ class StateHost:
         return list(self._progress.places())
 
 
-def _serve(
-    address: str,
-    key: bytes,
-    steps: Sequence[Step],
-    retries: int,
-    progress: Progress,
-    checkpoint: bytes | None,
-    ready: Connection,
-) -> None:
-    settle_in("penstock-state", Path(address).parent)
+def run_state_host(pipe: Connection, progress: Progress) -> None:
+    """Take the plan, restore the memory, then serve until killed."""
     try:
-        askers = [Asker(progress.lane(index), retries) for index in range(len(steps))]
-        hosted = HostedSequencer(Sequencer(steps, askers, checkpoint))
+        plan: StatePlan = pipe.recv()
+        askers = [Asker(progress.lane(index), plan.retries) for index in range(len(plan.steps))]
+        hosted = HostedSequencer(Sequencer(plan.steps, askers, plan.checkpoint))
         StateManager.register("sequencer", lambda: hosted, exposed=("ask", "checkpoint"))
-        server = StateManager(address=address, authkey=key).get_server()
+        server = StateManager(address=plan.address, authkey=plan.key).get_server()
+    except EOFError:
+        return
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
         traceback.print_exc()
-        ready.send(f"{type(error).__name__}: {error}")
+        pipe.send(f"{type(error).__name__}: {error}")
         return
-    ready.send(None)
-    ready.close()
+    pipe.send(None)
+    pipe.close()
     server.serve_forever()

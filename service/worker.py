@@ -12,7 +12,6 @@ from middleware.errors import PenstockError
 from service.answer import Answer, Blame
 from service.block import Block
 from service.chain import ChainVersion
-from service.child import settle_in
 from service.errors import ProcessLost
 from service.passage import Result
 from service.progress import Progress
@@ -116,11 +115,12 @@ class Worker:
         return self._client.ask(question)
 
 
-def run_worker(pipe: Connection, progress: Progress, plan: WorkerPlan) -> None:
-    """Serve tasks from ``pipe`` until the daemon closes it."""
-    settle_in("penstock-worker")
+def run_worker(pipe: Connection, progress: Progress) -> None:
+    """Take the plan, then serve tasks from ``pipe``, until the daemon closes it."""
     try:
-        worker = Worker(plan, progress)
+        worker = Worker(pipe.recv(), progress)
+    except EOFError:
+        return
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
         traceback.print_exc()
         pipe.send(Failed(f"a worker cannot start: {type(error).__name__}: {error}"))

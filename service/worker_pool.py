@@ -11,14 +11,16 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from multiprocessing import connection, get_context
+from multiprocessing import connection
 from multiprocessing.connection import Connection
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
+from service.child import start_child
 from service.dispatcher import Dispatcher
 from service.progress import Place, Progress
-from service.worker import Done, Failed, Ready, StateLost, WorkerPlan, run_worker
+from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -39,16 +41,21 @@ class WorkerLink:
         self,
         index: int,
         dispatcher: Dispatcher,
+        folder: Path,
         plan: Callable[[], WorkerPlan],
         state_lost: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
-        """Report a dead state host to ``state_lost`` and what cannot be mended to ``failed``."""
+        """Report a dead state host to ``state_lost`` and what cannot be mended to ``failed``.
+
+        ``folder`` is the runtime directory, ``plan`` what a new process is to know.
+        """
         self.index = index
         self.in_flight: dict[int, int] = {}
         self.restarts = 0
         self.ready = Event()
         self._dispatcher = dispatcher
+        self._folder = folder
         self._plan = plan
         self._state_lost = state_lost
         self._failed = failed
@@ -72,13 +79,18 @@ class WorkerLink:
     def kill(self, why: str = "") -> None:
         """End the present process at once; ``why`` goes to the dead letter of a guilty event."""
         self._why = why
-        if self._process is not None:
-            self._process.kill()
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def stop_soon(self) -> None:
+        """Let the process close its steps and end, without waiting for it."""
+        self._stopping.set()
+        self.wake()
 
     def stop(self) -> None:
         """Let the process close its steps and end; returns when it is gone."""
-        self._stopping.set()
-        self.wake()
+        self.stop_soon()
         if self._thread.is_alive():
             self._thread.join(STOP_LIMIT)
         if self._thread.is_alive():
@@ -90,7 +102,8 @@ class WorkerLink:
     @property
     def pid(self) -> int | None:
         """The present process id, None between two."""
-        return self._process.pid if self._process is not None else None
+        process = self._process
+        return process.pid if process is not None else None
 
     def places(self) -> list[Place]:
         """Return where the worker is, or was when it died."""
@@ -107,24 +120,18 @@ class WorkerLink:
                 pause = 0.0 if was_ready else min(LONGEST_PAUSE, 2 * pause + 0.1)
 
     def _start_process(self) -> Connection:
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
         self._progress = Progress(1)
         self._why = ""
-        self._process = context.Process(
-            target=run_worker,
-            args=(theirs, self._progress, self._plan()),
-            name=f"penstock-worker-{self.index}",
-            daemon=True,
+        self._process, pipe = start_child(
+            "penstock-worker", self._folder, "service.worker:run_worker", self._progress
         )
-        self._process.start()
-        theirs.close()
-        return ours
+        return pipe
 
     def _serve(self, pipe: Connection) -> bool:
         """Feed the process until it dies or is to stop; say whether it had been ready."""
         was_ready = False
         try:
+            pipe.send(self._plan())
             if isinstance(first := pipe.recv(), Failed):
                 self._failed(first.problem)
                 self._stopping.wait()
@@ -176,7 +183,6 @@ class WorkerLink:
                 len(self.in_flight),
             )
         self._dispatcher.worker_died(self, self.places(), how)
-        process.close()
         self._process = None
 
 
