@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from middleware.contract import Middleware
+from middleware.errors import ConfigurationError
 from middleware.loading import load_middleware
 
 
@@ -42,6 +43,16 @@ class Step:
         """Return a new instance of the middleware, not yet open; raises ConfigurationError."""
         loaded = load_middleware(self.use)
         return loaded(loaded.parse_params(self.params))
+
+    def try_out(self) -> None:
+        """Open and close a new instance; raises ConfigurationError when that is not possible."""
+        middleware = self.load()
+        try:
+            middleware.open()
+            middleware.close()
+        except Exception as error:
+            message = f"{self.name} cannot be opened: {type(error).__name__}: {error}"
+            raise ConfigurationError(message) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,8 +193,11 @@ class Pipeline:
     ) -> tuple[Offset, Step]:
         """Switch one step; return the offset from which that holds, and the step.
 
-        Raises KeyError for an unknown name, ConfigurationError for wrong parameters.
+        Raises KeyError for an unknown name, ConfigurationError for wrong parameters. Parameters are
+        tried in an instance of their own first: what cannot be opened must not reach the workers.
         """
+        if params is not None:
+            self.intake.chain.switched(name, params=params).step(name).try_out()
         offset, chain = self.intake.switch(
             lambda chain: chain.switched(name, mode=mode, params=params, reset=reset)
         )
