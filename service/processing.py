@@ -81,6 +81,7 @@ def process(
             while go_on() and not source.finished.wait(LOOK):
                 pass
         pipeline.drain(go_on)
+        progress(pipeline.statistics.settled_bytes)
     finally:
         pipeline.stop()
     pipeline.check()

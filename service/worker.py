@@ -131,7 +131,11 @@ def run_worker(pipe: Connection, progress: Progress) -> None:
     tasks: SimpleQueue[Task | None] = SimpleQueue()
     Thread(target=_read_tasks, args=(pipe, tasks), name="tasks", daemon=True).start()
     while (task := tasks.get()) is not None:
-        pipe.send(worker.perform(task))
+        report = worker.perform(task)
+        try:
+            pipe.send(report)
+        except OSError:
+            break  # the daemon stops at once, in the middle of things
     worker.close()
 
 
