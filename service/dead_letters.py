@@ -47,6 +47,8 @@ class DeadLetterFile:
             "time": datetime.fromtimestamp(received, UTC).isoformat(timespec="milliseconds"),
             "reason": letter.reason,
         }
+        if isinstance(block.payload, FileRange):
+            record["path"] = block.payload.path
         if letter.middleware is not None:
             record |= {"middleware": letter.middleware, "attempts": letter.attempts}
         if letter.traceback is not None:

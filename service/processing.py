@@ -73,6 +73,7 @@ def process(
         progress(pipeline.statistics.settled_bytes)
         return not failed.is_set() and not stopped()
 
+    dead_letters.unlink(missing_ok=True)  # those of an earlier run
     began = time.perf_counter()
     try:
         pipeline.start()
