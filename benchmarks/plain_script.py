@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 NEVER = float("-inf")
+WINDOW = 300.0
 
 
 class Event(msgspec.Struct, gc=False):
@@ -29,9 +30,12 @@ def main(source: Path, target: Path) -> None:
         for line in lines:
             event = decode(line)
             cid, time = event.cid, event.time
-            before = latest(cid, NEVER)
-            near = max(latest(cid - 1, NEVER), before, latest(cid + 1, NEVER))
-            if not -300 < time - near < 300:
+            near = before = latest(cid, NEVER)
+            if (left := latest(cid - 1, NEVER)) > near:  # max() of three would be slower
+                near = left
+            if (right := latest(cid + 1, NEVER)) > near:
+                near = right
+            if not -WINDOW < time - near < WINDOW:
                 kept.write(line)
             if time > before:
                 times[cid] = time

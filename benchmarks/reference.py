@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+WINDOW = 300.0
+
 
 def write_expected(source: Path, target: Path, most: int | None = None) -> None:
     """Keep what had nothing at its point or a neighbour in the last 300 s; of ``most`` lines."""
@@ -20,7 +22,7 @@ def write_expected(source: Path, target: Path, most: int | None = None) -> None:
             event = json.loads(line)
             cid, time = event["cid"], event["time"]
             near = [times[point] for point in (cid - 1, cid, cid + 1) if point in times]
-            if not near or abs(time - max(near)) >= 300:
+            if not near or abs(time - max(near)) >= WINDOW:
                 kept.write(line)
             times[cid] = max(time, times.get(cid, time))
 

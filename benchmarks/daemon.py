@@ -1,0 +1,115 @@
+"""Measures the daemon with nothing to do: how soon it is ready, and what it takes to wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from benchmarks.contenders import CONFIG, PENSTOCK, kill_group, timed
+
+START_LIMIT: Final = 60.0
+LOOK: Final = 0.005
+"""Seconds between two looks at whether it is ready."""
+
+SETTLE: Final = 2.0
+"""Seconds between ready and idle."""
+
+
+def ready_seconds(folder: Path) -> float:
+    """Return the seconds from the start of ``penstock run`` until /readyz says yes."""
+    began = time.perf_counter()
+    with _running(folder):
+        return time.perf_counter() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """CPU time of the daemon and all its children, in percent of one core.
+
+    The system counts each process in steps; ``uncertain`` is what they add up to, either way.
+    """
+
+    percent: float
+    uncertain: float
+    processes: int
+
+
+def idle(folder: Path, seconds: float) -> Idle:
+    """Measure a daemon to which no event comes, over ``seconds``."""
+    with _running(folder) as process:
+        time.sleep(SETTLE)
+        tree = [psutil.Process(process.pid)]
+        tree += tree[0].children(recursive=True)
+        before = sum(map(_cpu_seconds, tree))
+        time.sleep(seconds)
+        spent = sum(map(_cpu_seconds, tree)) - before
+    step = len(tree) / os.sysconf("SC_CLK_TCK")
+    return Idle(100 * spent / seconds, 100 * step / seconds, len(tree))
+
+
+def help_seconds(folder: Path) -> float:
+    """Return the seconds that ``penstock --help`` takes."""
+    seconds, _ = timed([PENSTOCK, "--help"], folder)
+    return seconds
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a daemon on a free port from when it is ready; its log goes to ``folder``."""
+    port = _free_port()
+    config = folder / "daemon.toml"
+    config.write_text(CONFIG.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    command = [PENSTOCK, "run", "--config", str(config)]
+    with (
+        (folder / "daemon.log").open("wb") as log,
+        subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, start_new_session=True
+        ) as process,
+    ):
+        try:
+            _wait_until_ready(process, port)
+            yield process
+            process.send_signal(signal.SIGTERM)
+            process.wait(START_LIMIT)
+        finally:
+            kill_group(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    limit = time.monotonic() + START_LIMIT
+    while process.poll() is None and time.monotonic() < limit:
+        connection = HTTPConnection("127.0.0.1", port, timeout=START_LIMIT)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == HTTPStatus.OK:
+                return
+        except ConnectionError:
+            pass  # it does not listen yet
+        finally:
+            connection.close()
+        time.sleep(LOOK)
+    raise RuntimeError("the daemon did not become ready")
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
