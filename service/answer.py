@@ -157,6 +157,7 @@ class Asker:
 
 
 def _reason(error: Exception, event: Event) -> str:
-    if isinstance(error, KeyError) and error.args and error.args[0] not in event:
-        return f'the event has no field "{error.args[0]}", which the middleware reads'
+    name = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(name, str) and name not in event:
+        return f'the event has no field "{name}", which the middleware reads'
     return f"handle raised {type(error).__name__}: {error}"

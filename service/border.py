@@ -1,6 +1,8 @@
 """The border: from lines of bytes to checked events, good ones as columns, bad ones with a reason.
 
-The same code answers an HTTP producer and reads a block in a worker, so both say the same.
+The same code answers an HTTP producer and reads a block in a worker, so both say the same of an
+event's point, time, size and text. Other fields are decoded only where a step reads them; one that
+no reader can hold (1e400, say) is found there.
 
 Invariant: line i of the block is event i. msgspec's ``decode_lines`` is fast but knows no lines: an
 object may span two, or two may stand on one. It is trusted only when every line starts with ``{``
@@ -9,6 +11,7 @@ and ends with ``}`` - no JSON value can hold "}", line end, "{" in a row - and t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +30,12 @@ from service.settings import EventSettings
 Integers = NDArray[np.int64]
 
 CID_RANGE: Final = (-(2**63), 2**63 - 1)
+
+NESTING: Final = 100
+"""Levels of objects and lists in an event: far fewer than any reader, or pickle, can follow."""
+
 _LINE_END, _OPEN, _CLOSE = b"\n{}"
+_TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[]}]', re.DOTALL)
 _Cid = Annotated[int, msgspec.Meta(ge=CID_RANGE[0], le=CID_RANGE[1])]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -46,8 +54,8 @@ class Lines:
 
     ``starts`` and ``stops`` are int64[lines], byte positions in ``payload`` without the line end.
     ``rows`` is int64[n], the lines that are good events; ``cid`` is int64[n], ``time`` float64[n]
-    and ``decoded`` n objects with the fields read. ``bad`` are the others, but for blank lines,
-    which are no events at all.
+    and ``decoded`` n objects with the fields read; ``whole`` n whole events, where they are read.
+    ``bad`` are the others, but for blank lines, which are no events at all.
     """
 
     payload: bytes
@@ -58,6 +66,7 @@ class Lines:
     time: NDArray[np.float64]
     decoded: Sequence[Any]
     bad: list[BadLine]
+    whole: Sequence[dict[str, Any]] = ()
 
     @property
     def accepted(self) -> int:
@@ -72,8 +81,12 @@ class Lines:
 class Border:
     """Reads blocks of lines, decoding only the fields named."""
 
-    def __init__(self, settings: EventSettings, fields: Sequence[str] = ()) -> None:
-        """Read ``fields`` besides cid and time; all names are those that middleware use.
+    def __init__(
+        self, settings: EventSettings, fields: Sequence[str] = (), *, whole: bool = False
+    ) -> None:
+        """Read ``fields`` besides cid and time, and with ``whole`` also the whole events.
+
+        All names are those that middleware use.
 
         Raises ConfigurationError for a field that they know by another name.
         """
@@ -87,6 +100,7 @@ class Border:
         extra = [(f"field_{index}", name) for index, name in enumerate(fields)]
         self.attributes = {name: attribute for attribute, name in extra}
         self._decoder = msgspec.json.Decoder(self._struct(extra))
+        self._whole = msgspec.json.Decoder() if whole else None
 
     def read(
         self,
@@ -141,11 +155,14 @@ class Border:
             and (view[starts] == _OPEN).all()
             and (view[stops - 1] == _CLOSE).all()
             and _is_utf8(lines.payload)
+            and _is_flat(view, lines)
         )
         if not plain:
             return None
         try:
             decoded = self._decoder.decode_lines(lines.payload)
+            if self._whole is not None:
+                lines.whole = self._whole.decode_lines(lines.payload)
         except (msgspec.DecodeError, RecursionError):
             return None
         return decoded if len(decoded) == len(stops) else None
@@ -165,20 +182,24 @@ class Border:
         limits = np.broadcast_to(latest, len(lines.stops)).tolist()
         rows: list[int] = []
         decoded: list[Any] = []
+        whole: list[dict[str, Any]] = []
         for row, limit in enumerate(limits):
             line = lines.line(row)
             if not line.strip():
                 continue
-            outcome = (line_begins(row) if line_begins else None) or self._read_line(line, limit)
+            outcome = (line_begins(row) if line_begins else None) or self._read_line(
+                line, limit, whole
+            )
             if isinstance(outcome, str):
                 lines.bad.append(BadLine(row, outcome))
             else:
                 rows.append(row)
                 decoded.append(outcome)
         lines.rows = np.array(rows, np.int64)
+        lines.whole = whole
         self._take(lines, decoded)
 
-    def _read_line(self, line: bytes, limit: float) -> Any | str:
+    def _read_line(self, line: bytes, limit: float, whole: list[dict[str, Any]]) -> Any | str:
         """Return the decoded event, or what is wrong with the line."""
         settings = self._settings
         if len(line) > settings.max_event_bytes:
@@ -187,14 +208,19 @@ class Border:
             line.decode()
         except UnicodeDecodeError as error:
             return f"invalid UTF-8 at byte {error.start}"
+        if _depth(line) > NESTING:
+            return f"nested too deeply (more than {NESTING} levels)"
         try:
             event: Any = self._decoder.decode(line)
+            everything = self._whole.decode(line) if self._whole is not None else None
         except (msgspec.DecodeError, RecursionError) as error:
             return self._why(line, error)
         moment = event.time.timestamp() if self._rfc3339 else event.time
         if moment > limit:
             ahead = moment - limit
             return f'"{settings.time}" is {ahead:.0f} s further ahead than max_future allows'
+        if everything is not None:
+            whole.append(everything)
         return event
 
     def _why(self, line: bytes, error: Exception) -> str:
@@ -215,16 +241,42 @@ class Border:
             if name not in event:
                 return f'no "{name}"'
         cid = event[settings.cid]
-        if not isinstance(cid, int) or isinstance(cid, bool):
-            return f'"{settings.cid}" is not an integer'
-        if not CID_RANGE[0] <= cid <= CID_RANGE[1]:
+        if type(cid) is int and not CID_RANGE[0] <= cid <= CID_RANGE[1]:
             return f'"{settings.cid}" does not fit 64 bits'
+        # Of two equal keys the first may be the wrong one: the path in the error tells.
+        if type(cid) is not int or f"`$.{settings.cid}`" in str(error):
+            return f'"{settings.cid}" is not an integer'
         if self._rfc3339:
             return f'"{settings.time}" is not an RFC 3339 time with its offset from UTC'
         return f'"{settings.time}" is not a number'
 
 
 _NO_TIMES: NDArray[np.float64] = np.empty(0)
+
+
+def _is_flat(view: NDArray[np.uint8], lines: Lines) -> bool:
+    """Say whether no line is nested too deeply; looks only at those with very many brackets."""
+    brackets = (view | 32) == _OPEN  # "[" is "{" without that bit
+    if np.count_nonzero(brackets) < len(lines.stops) + NESTING:
+        return True  # each line has one, and no line has NESTING more
+    opened = np.flatnonzero(brackets)
+    row = np.searchsorted(lines.stops, opened)
+    suspects = np.unique(row[NESTING:][row[NESTING:] == row[:-NESTING]]).tolist()
+    return all(_depth(lines.line(each)) <= NESTING for each in suspects)
+
+
+def _depth(line: bytes) -> int:
+    """Return how many levels of objects and lists a line has."""
+    if line.count(b"{") + line.count(b"[") <= NESTING:
+        return 0  # not worth counting
+    depth = deepest = 0
+    for token in _TEXT_OR_BRACKET.findall(line):
+        if token in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in b"]}":
+            depth -= 1
+    return deepest
 
 
 def _is_utf8(payload: bytes) -> bool:

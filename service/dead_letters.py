@@ -73,6 +73,9 @@ def _readable(event: bytes) -> dict[str, Any]:
     cut: dict[str, Any] = {"event_bytes": len(event)} if len(event) > EXCERPT else {}
     excerpt = event[:EXCERPT]
     try:
-        return {"event": excerpt.decode()} | cut
-    except UnicodeDecodeError:
-        return {"event_base64": base64.b64encode(excerpt).decode()} | cut
+        text = excerpt.decode()
+    except UnicodeDecodeError as error:
+        if not cut or error.end < len(excerpt) or error.reason != "unexpected end of data":
+            return {"event_base64": base64.b64encode(excerpt).decode()} | cut
+        text = excerpt[: error.start].decode()  # the cut went through a letter
+    return {"event": text} | cut

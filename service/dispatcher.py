@@ -156,7 +156,9 @@ class Dispatcher:
             link.in_flight[number] = self._generation
             kept = self._kept[number]
             blame = Blame(kept.careful, {step: dict(at) for step, at in kept.failed.items()})
-            return Task(kept.block, blame, self._settled, self._generation, self._state_address)
+            return Task(
+                kept.block, blame, self._over(number), self._generation, self._state_address
+            )
 
     def done(self, link: Link, number: int, result: Result) -> None:
         """Take a worker's result.
@@ -189,7 +191,8 @@ class Dispatcher:
         """Take back a dead worker's blocks and remember what it was doing to the first of them."""
         with self._changed:
             for number, generation in link.in_flight.items():
-                if generation == self._generation and self._state_ready:
+                # Blocks before the checkpoint were emitted with an earlier generation's results.
+                if number in self._kept and generation == self._generation and self._state_ready:
                     heapq.heappush(self._pending, number)
             if link.in_flight:
                 first = min(link.in_flight)
@@ -284,6 +287,11 @@ class Dispatcher:
 
     def _passed_barriers(self) -> list[int]:
         return [block for block in self._barriers if block <= self._settled]
+
+    def _over(self, lowest: int) -> int:
+        """Return the last settled block before ``lowest`` and all that workers have."""
+        busy = [number for link in self._links for number in link.in_flight]
+        return min(self._settled, min([lowest, *busy]) - 1)
 
     def _barrier_distance(self) -> int:
         return max(self._checkpoint_size, SNAPSHOT_SHARE * len(self.checkpoint or b""))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -131,8 +132,11 @@ class EventQueue:
         self._level = QueueLevel(events, self._level.bytes + sign * submission.size)
 
 
-class QueueManager(BaseManager):
-    """The manager through which other processes of the same user reach the queue."""
+def _manager(address: str, key: bytes, queue: Callable[[], EventQueue] | None = None) -> Any:
+    """Return a manager of a class of its own: what is registered with one is the class's."""
+    manager_class: Any = type("QueueManager", (BaseManager,), {})
+    manager_class.register("queue", queue, exposed=("put",))
+    return manager_class(address=address, authkey=key)
 
 
 class QueueServer:
@@ -148,9 +152,8 @@ class QueueServer:
     def start(self) -> None:
         """Begin to listen."""
         key = secrets.token_bytes(32)
-        QueueManager.register("queue", lambda: self._queue, exposed=("put",))
-        server = QueueManager(address=self._address, authkey=key).get_server()
-        self._listener = server.listener  # type: ignore[attr-defined]  # in every version
+        server = _manager(self._address, key, lambda: self._queue).get_server()
+        self._listener = server.listener
         Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
         self._access.unlink(missing_ok=True)
         self._access.touch(mode=0o600)
@@ -169,7 +172,6 @@ def connect(access: Path) -> Any:
     The proxy has ``put``. Raises OSError when no daemon listens there.
     """
     where = json.loads(access.read_text())
-    QueueManager.register("queue", exposed=("put",))
-    manager = QueueManager(address=where["address"], authkey=bytes.fromhex(where["key"]))
+    manager = _manager(where["address"], bytes.fromhex(where["key"]))
     manager.connect()
-    return manager.queue()  # type: ignore[attr-defined]  # registered above
+    return manager.queue()

@@ -109,7 +109,8 @@ class StateKeeper:
         """End the state host; call when nobody asks it any more."""
         self._stopping.set()
         self._host.kill()
-        self._thread.join()
+        if self._thread.is_alive():  # never started where no step remembers
+            self._thread.join()
 
     def _run(self) -> None:
         pause = 0.0

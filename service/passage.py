@@ -139,6 +139,8 @@ class Passage:
         """Return a whole event as its producer writes it; the caller may change it."""
         if index in self._changed:
             return dict(self._changed[index])
+        if self._lines.whole:
+            return dict(self._lines.whole[index])
         line = self._lines.line(int(self._lines.rows[index]))
         event: dict[str, Any] = msgspec.json.decode(line)
         return event
@@ -161,10 +163,10 @@ class Passage:
         index = int(self._alive[position])
         seen = set(self._reads) or set(self._event(index))
         try:
-            _check(event, seen)
+            _check(event, seen, self._settings)
             written = self._rewritten(index, seen, event)
             encoded = msgspec.json.encode(written)
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
             reason = f"handle passed on a changed event that cannot be: {error}"
             self._fail(step, position, Failure(reason, attempts=1), keep)
             return
@@ -212,8 +214,11 @@ class Passage:
         return view[np.repeat(keep, lines.stops + 1 - lines.starts)].tobytes()
 
 
-def _check(event: Event, seen: set[str]) -> None:
+def _check(event: Event, seen: set[str], settings: EventSettings) -> None:
     """Raise ValueError or TypeError unless a changed event still has its point and its time."""
+    for name, known_as in ((settings.cid, "cid"), (settings.time, "time")):
+        if name not in {"cid", "time"} and name in event:
+            raise ValueError(f'a middleware knows its "{name}" as "{known_as}"')
     for name in ("cid", "time"):
         if name in seen and name not in event:
             raise ValueError(f'it has no "{name}"')

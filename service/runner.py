@@ -110,5 +110,6 @@ class ChainRunner:
             self._middleware[step.name] = (step, middleware)
         names = [name for _, middleware in self._middleware.values() for name in middleware.reads]
         fields = [name for name in dict.fromkeys(names) if name not in {"cid", "time"}]
-        self._border = Border(self._settings, fields)
+        whole = any(not middleware.reads for _, middleware in self._middleware.values())
+        self._border = Border(self._settings, fields, whole=whole)
         self._version = chain.number

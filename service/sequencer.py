@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from middleware.contract import Batch, SharedMiddleware
-from service.answer import Answer, Asker, Blame
+from service.answer import Answer, Asker, Blame, Failure
 from service.chain import Step
 
 
@@ -51,7 +51,7 @@ class StepMemory(msgspec.Struct, frozen=True):
     use: str
     params: dict[str, Any]
     resets: int
-    state: Any
+    state: msgspec.Raw
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class StepSequence:
             self._step = Step(step.name, step.use, step.mode, params, step.shared, resets)
         self._middleware = self._opened()
         if memory is not None:
-            self._middleware.restore(memory.state)
+            self._middleware.restore(msgspec.msgpack.decode(memory.state))
 
     def answer(self, question: Question) -> Answer:
         """Return the one answer to the question's block; waits for its turn."""
@@ -87,7 +87,7 @@ class StepSequence:
             self._forget(question.settled)
             if question.block == self._next:
                 answer = self._first_answer(question)
-                self._answers[question.block] = pickle.dumps(answer)
+                self._answers[question.block] = _packed(answer)
                 if question.barrier:
                     self._snapshots[question.block] = self._memory()
                 self._next += 1
@@ -136,7 +136,8 @@ class StepSequence:
 
     def _memory(self) -> StepMemory:
         step = self._step
-        state = self._middleware.snapshot()
+        # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
+        state = msgspec.Raw(msgspec.msgpack.encode(self._middleware.snapshot()))
         return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
 
     def _forget(self, settled: int) -> None:
@@ -173,6 +174,21 @@ class Sequencer:
         taken = [sequence.snapshot(block) for sequence in self._sequences.values()]
         memories = {memory.name: memory for memory in taken}
         return msgspec.msgpack.encode(Checkpoint(block, memories))
+
+
+def _packed(answer: Answer) -> bytes:
+    """Return the answer as bytes; a changed event that cannot leave this process fails alone."""
+    try:
+        return pickle.dumps(answer)
+    except Exception:  # noqa: BLE001 - pickle raises what the object's own code raises
+        for position, event in list(answer.changed.items()):
+            try:
+                pickle.dumps(event)
+            except Exception as error:  # noqa: BLE001 - as above
+                reason = f"handle passed on a changed event that cannot be: {error}"
+                answer.failed[position] = Failure(reason, attempts=1)
+                del answer.changed[position]
+        return pickle.dumps(answer)
 
 
 _NOTHING = Answer(np.ones(0, np.bool_))

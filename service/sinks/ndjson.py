@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -23,12 +24,15 @@ class AppendedFile:
         self._flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
         self._descriptor: int | None = None
         self._length = 0
+        self._is_regular = False  # a pipe or a terminal has no length
+        self._torn = False
 
     def open(self) -> None:
         """Open the file; raises OSError."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, self._flags, 0o644)
-        if self._is_regular():
+        self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        if self._is_regular:
             self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def write(self, data: bytes) -> None:
@@ -36,13 +40,14 @@ class AppendedFile:
         if self._descriptor is None:
             self.open()
         assert self._descriptor is not None  # noqa: S101 - just opened
+        self._mend(self._descriptor)
+        self._torn = self._is_regular
         try:
             write_all(self._descriptor, data)
         except OSError:
-            if self._is_regular():
-                os.ftruncate(self._descriptor, self._length)
-                os.lseek(self._descriptor, self._length, os.SEEK_SET)
+            self._mend(self._descriptor)
             raise
+        self._torn = False
         self._length += len(data)
 
     def close(self) -> None:
@@ -51,10 +56,12 @@ class AppendedFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _is_regular(self) -> bool:
-        """Say whether the file has a length: a pipe or a terminal has none."""
-        assert self._descriptor is not None  # noqa: S101 - called on an open file
-        return os.path.isfile(self._path)  # noqa: PTH113 - follows links, unlike what it replaces
+    def _mend(self, descriptor: int) -> None:
+        """Cut half a write off; what fails is tried again before the next write."""
+        if self._torn:
+            os.ftruncate(descriptor, self._length)
+            os.lseek(descriptor, self._length, os.SEEK_SET)
+            self._torn = False
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +63,10 @@ def pieces(path: Path, size: int, longest: int) -> Iterator[FileRange]:
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        start, end = 0, os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        start, end = 0, status.st_size
         while start < end:
             stop = _last_line_end(descriptor, start, min(start + size, end), end)
             if stop is not None:

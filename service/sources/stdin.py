@@ -67,6 +67,9 @@ class LineCutter:
         complete, line_end, rest = (self._rest + data).rpartition(b"\n")
         self._rest = rest
         lines = complete + line_end
+        if len(lines) > self._longest + 1:  # else none can be too long
+            longest = self._longest + 1
+            lines = b"".join([line[:longest] + b"\n" for line in lines.split(b"\n")[:-1]])
         if len(rest) > self._longest:
             lines += rest[: self._longest + 1] + b"\n"
             self._rest = b""

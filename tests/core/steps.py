@@ -66,7 +66,7 @@ class Editor(Middleware):
         if self.params.cids and event["cid"] not in self.params.cids:
             return event
         left = {name: value for name, value in event.items() if name not in self.params.remove}
-        return left | self.params.add
+        return {**left, **self.params.add}
 
 
 class Witness(Middleware):
@@ -141,6 +141,7 @@ class LooksUp(Middleware):
     reads = ("cid",)
 
     def handle(self, event: Event) -> Event | None:
+        del event
         raise KeyError(self.params.key)
 
 
@@ -220,3 +221,12 @@ class SharedUnpicklable(Numbers):
 
     def handle(self, event: Event) -> Event | None:
         return {**event, "extra": lambda: None}
+
+
+class SharedBrokenBatch(Tally):
+    """Remembers half of a batch, then raises."""
+
+    def handle_batch(self, batch: Batch) -> Mask:
+        for event in list(batch)[: len(batch) // 2]:
+            self.handle(event)
+        raise RuntimeError("the batch form is broken")

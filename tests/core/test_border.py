@@ -201,15 +201,17 @@ def test_time_may_be_rfc_3339_text() -> None:
     assert "max_future" in lines.bad[3].reason
 
 
-def test_an_event_is_good_or_bad_whatever_else_the_border_decodes() -> None:
-    payload = b'{"cid":1,"time":2,"huge":1e400}\n'
+def test_a_field_that_no_reader_can_hold_is_bad_only_where_it_is_read() -> None:
+    payload = b'{"cid":1,"time":0,"huge":1e400}\n'
     part = (part_of(payload),)
-    with_field = Border(EVENTS, ["huge"]).read(payload, part)
-    assert with_field.rows.tolist() == Border(EVENTS).read(payload, part).rows.tolist()
+    assert Border(EVENTS).read(payload, part).rows.tolist() == [0]
+    for border in (Border(EVENTS, ["huge"]), Border(EVENTS, whole=True)):
+        (bad,) = border.read(payload, part).bad
+        assert "out of range" in bad.reason
 
 
-@pytest.mark.parametrize("depth", [10, 100, 900, 990, 993, 994, 995, 996, 997, 998, 1100])
-def test_a_nested_event_is_good_or_bad_whatever_lines_are_around_it(depth: int) -> None:
-    nested = b'{"cid":1,"time":2,"x":' + b"[" * depth + b"]" * depth + b"}\n"
-    alone, beside = read(nested), read(nested + b"bad\n")
-    assert alone.rows.tolist() == beside.rows.tolist()
+def test_a_nested_event_is_good_or_bad_whatever_lines_are_around_it() -> None:
+    for depth in range(800, 1000):
+        nested = b'{"cid":1,"time":2,"x":' + b"[" * depth + b"]" * depth + b"}\n"
+        alone, beside = read(nested), read(nested + b"bad\n")
+        assert alone.rows.tolist() == beside.rows.tolist(), depth

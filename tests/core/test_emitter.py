@@ -1,0 +1,146 @@
+"""The emitter: each block once, in order, whatever the order of results and the state of sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import emitter as emitter_module
+from service.block import Block
+from service.dead_letters import DeadLetterFile
+from service.emitter import Emitter
+from service.passage import DeadLetter
+from service.sinks.sink import Sink
+from service.statistics import Statistics
+from tests.core.examples import blank_result, block, line
+
+LIMIT = 20.0
+
+
+class ListSink(Sink):
+    """Collects what is written; its ``troubles`` come true first, one at each attempt."""
+
+    def __init__(self, troubles: int = 0) -> None:
+        super().__init__(self.Params())
+        self.troubles = troubles
+        self.attempts = 0
+        self.written: list[bytes] = []
+
+    def write(self, lines: bytes) -> None:
+        self.attempts += 1
+        if self.attempts <= self.troubles:
+            raise OSError("the disk is full")
+        self.written.append(lines)
+
+
+class Setup:
+    def __init__(self, path: Path, **sinks: Sink) -> None:
+        self.settled: list[int] = []
+        self.statistics = Statistics(["step"])
+        self.dead = path / "dead.ndjson"
+        self.emitter = Emitter(sinks, DeadLetterFile(self.dead), self.statistics, self._settle)
+        self._last = 0
+        self._thread = Thread(target=self.emitter.run, daemon=True)
+
+    def _settle(self, each: Block) -> None:
+        self.settled.append(each.number)
+        if each.number == self._last:
+            self.emitter.stop()
+
+    @contextmanager
+    def until(self, last: int) -> Iterator[Emitter]:
+        """Run the emitter; leaves once block ``last`` is settled."""
+        self._last = last
+        self._thread.start()
+        yield self.emitter
+        self._thread.join(LIMIT)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emitter_module, "LONGEST_PAUSE", 0.0)
+
+
+@given(st.permutations(range(1, 8)), st.lists(st.integers(1, 7), max_size=5))
+def test_results_in_any_order_leave_in_order_and_once(order: list[int], again: list[int]) -> None:
+    sink = ListSink()
+    setup = Setup(Path("/nowhere"), sink=sink)
+    with setup.until(7) as emitter:
+        for number in order[:4] + again + order[4:] + again:
+            emitter.offer(block(number), blank_result(kept=line(number)))
+    assert sink.written == [line(number) for number in range(1, 8)]
+    assert setup.settled == list(range(1, 8))
+
+
+def test_a_duplicate_is_ignored_before_and_after_it_was_emitted(tmp_path: Path) -> None:
+    sink = ListSink()
+    setup = Setup(tmp_path, sink=sink)
+    with setup.until(2) as emitter:
+        for number, kept in [(1, b"a\n"), (1, b"b\n"), (2, b"c\n"), (1, b"d\n"), (2, b"e\n")]:
+            emitter.offer(block(number), blank_result(kept=kept))
+    assert [len(lines) for lines in sink.written] == [2, 2]
+    assert setup.settled == [1, 2]
+
+
+@pytest.mark.usefixtures("_no_pauses")
+def test_a_sink_that_fails_holds_the_stream_and_then_goes_on(tmp_path: Path) -> None:
+    well, ill = ListSink(), ListSink(troubles=3)
+    setup = Setup(tmp_path, well=well, ill=ill)
+    with setup.until(2) as emitter:
+        emitter.offer(block(2), blank_result(kept=b"two\n"))
+        emitter.offer(block(1), blank_result(kept=b"one\n"))
+    assert well.written == ill.written == [b"one\n", b"two\n"]
+    assert (well.attempts, ill.attempts) == (2, 5)
+    assert emitter.failing == {}
+
+
+@pytest.mark.usefixtures("_no_pauses")
+def test_dead_letters_that_cannot_be_written_hold_the_stream_too(tmp_path: Path) -> None:
+    sink = ListSink()
+    setup = Setup(tmp_path, sink=sink)
+    setup.dead.mkdir()  # in the file's place: it cannot be opened
+    attempts = count()
+
+    class Healing(dict[str, str]):
+        """The folder goes away once its trouble was noticed."""
+
+        def __setitem__(self, name: str, problem: str) -> None:
+            super().__setitem__(name, problem)
+            if next(attempts) == 1:
+                setup.dead.rmdir()
+
+    setup.emitter.failing = Healing()
+    letter = DeadLetter(0, b"bad", "not JSON")
+    with setup.until(1) as emitter:
+        emitter.offer(block(1, b"bad\n"), blank_result(kept=b"", dead=[letter]))
+    assert setup.settled == [1]
+    assert setup.dead.read_bytes().count(b"\n") == 1
+    assert setup.emitter.failing == {}
+
+
+def test_a_block_with_nothing_to_keep_is_settled_all_the_same(tmp_path: Path) -> None:
+    sink = ListSink()
+    setup = Setup(tmp_path, sink=sink)
+    with setup.until(1) as emitter:
+        emitter.offer(block(1), blank_result())
+    assert (sink.attempts, setup.settled) == (0, [1])
+
+
+def test_stopping_does_not_wait_for_a_sink_that_fails(tmp_path: Path) -> None:
+    sink = ListSink(troubles=1_000_000)
+    setup = Setup(tmp_path, sink=sink)
+    setup.emitter.offer(block(1), blank_result(kept=b"one\n"))
+    thread = Thread(target=setup.emitter.run, daemon=True)
+    thread.start()
+    setup.emitter.stop()
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    assert setup.settled == []

@@ -1,0 +1,144 @@
+"""A block's passage through the chain: what is kept leaves as it came, all is accounted for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.border import CID_RANGE
+from tests.core.examples import kept_events, line, run, step
+
+UGLY = b' {"time" : 1.50e0,\t"cid":4, "a":1, "a":2, "text":"\\u00e9\xc3\xa9", "big":1e2 }\r\n'
+
+
+def test_an_empty_chain_lets_all_good_lines_through_byte_for_byte() -> None:
+    result = run(UGLY + line(2))
+    assert result.kept == UGLY + line(2)
+    assert (result.lines, result.accepted, result.emitted) == (2, 2, 2)
+
+
+def test_what_a_step_drops_and_the_border_refuses_is_left_out_and_nothing_else() -> None:
+    result = run(UGLY + line(1) + b"bad\n\n" + line(2), step("Even"))
+    assert result.kept == UGLY + line(2)
+    assert result.dropped == {"Even": 1}
+    assert [(letter.row, letter.event) for letter in result.dead] == [(2, b"bad")]
+    assert (result.lines, result.accepted, result.emitted) == (5, 4, 2)
+
+
+def test_a_block_without_any_event_passes_as_nothing() -> None:
+    for payload in (b"", b"\n", b"\n \n"):
+        result = run(payload, step("Even"), step("Tally"), step("Editor"))
+        assert (result.kept, result.accepted) == (b"", 0)
+
+
+def test_a_step_sees_only_what_the_steps_before_it_let_through() -> None:
+    payload = b"".join(line(cid) for cid in (1, 2, 2, 3, 4))
+    result = run(payload, step("Even"), step("Tally"))
+    assert result.dropped == {"Even": 2, "Tally": 1}
+    assert result.counts == {"Even": {"odd": 2}, "Tally": {"more": 1}}
+    assert result.kept == line(2) + line(4)
+
+
+def test_a_shadow_step_counts_what_it_would_drop_and_drops_nothing() -> None:
+    payload = b"".join(line(cid) for cid in (1, 2, 3, 3))
+    result = run(payload, step("Even", mode="shadow"), step("Tally", mode="shadow"))
+    assert result.kept == payload
+    assert result.dropped == {}
+    assert result.shadow == {"Even": 3, "Tally": 1}
+    assert result.counts["Even"] == {"odd": 3}
+
+
+def test_a_shadow_step_changes_and_kills_nothing_but_counts() -> None:
+    payload = line(1) + line(2)
+    steps = (
+        step("Editor", mode="shadow", add={"seen": True}),
+        step("Raises", mode="shadow"),
+        step("Garbage", mode="shadow"),
+        step("Unencodable", mode="shadow"),
+        step("Witness"),
+    )
+    result = run(payload, *steps)
+    assert result.dead == []
+    assert [event["saw"] for event in kept_events(result)] == [
+        "{'cid': 1, 'time': 0.0}",
+        "{'cid': 2, 'time': 0.0}",
+    ]
+    assert result.counts == {"Raises": {"failed": 1}, "Garbage": {"failed": 2}}
+
+
+def test_a_disabled_step_is_not_asked_and_not_counted() -> None:
+    steps = (
+        step("Even", mode="disabled"),
+        step("Raises", mode="disabled"),
+        step("Tally", mode="disabled"),
+    )
+    payload = line(1) + line(1)
+    result = run(payload, *steps)
+    assert result.kept == payload
+    assert (result.dropped, result.shadow, result.counts) == ({}, {}, {})
+
+
+def test_steps_see_their_fields_and_no_others() -> None:
+    payload = line(1, 2.0, colour="red", size=3) + line(4, 5.0)
+    some = run(payload, step("Witness", reads=("colour", "time")))
+    assert [event["saw"] for event in kept_events(some)] == [
+        "{'colour': 'red', 'time': 2.0}",
+        "{'time': 5.0}",
+    ]
+    whole = run(payload, step("Witness"))
+    assert [event["saw"] for event in kept_events(whole)] == [
+        "{'cid': 1, 'colour': 'red', 'size': 3, 'time': 2.0}",
+        "{'cid': 4, 'time': 5.0}",
+    ]
+
+
+def test_null_is_not_the_same_as_missing() -> None:
+    result = run(line(1, colour=None) + line(2), step("Witness", reads=("colour",)))
+    assert [event["saw"] for event in kept_events(result)] == ["{'colour': None}", "{}"]
+
+
+cids = st.integers(-3, 6) | st.sampled_from([*CID_RANGE])
+good_lines = st.builds(line, cids, st.sampled_from([0.0, 1.5]), colour=st.sampled_from(["red", ""]))
+bad_lines = st.sampled_from([b"bad\n", b"{}\n", b"\n", b" \r\n", b'{"cid":1,"time":1e400}\n'])
+all_steps = st.sampled_from(
+    [
+        ("Even", {}),
+        ("EvenBatch", {}),
+        ("BrokenBatch", {}),
+        ("BrokenBatch", {"returns": "too few"}),
+        ("Editor", {"add": {"time": 7.0}, "remove": ("colour",)}),
+        ("Editor", {"add": {"cid": 3}, "reads": ("colour",)}),
+        ("Editor", {"remove": ("cid",)}),
+        ("Raises", {}),
+        ("RaisesOnce", {}),
+        ("WantsColour", {}),
+        ("Garbage", {}),
+        ("Unencodable", {}),
+        ("Tally", {}),
+        ("Numbers", {}),
+    ]
+)
+modes = st.sampled_from(["enabled", "enabled", "shadow", "disabled"])
+chains = st.lists(st.tuples(all_steps, modes), max_size=4)
+
+
+@given(st.lists(good_lines | bad_lines, max_size=10).map(b"".join), chains)
+def test_every_event_is_accounted_for_whatever_the_steps_do(
+    payload: bytes, chosen: list[tuple[tuple[str, dict[str, Any]], str]]
+) -> None:
+    steps = [
+        step(f"{index}", use=f"tests.core.steps:{name}", mode=mode, **params)
+        for index, ((name, params), mode) in enumerate(chosen)
+    ]
+    result = run(payload, *steps)  # which checks the sum
+    enabled = {each.name for each in steps if each.mode == "enabled"}
+    shadow = {each.name for each in steps if each.mode == "shadow"}
+    assert (set(result.dropped), set(result.shadow)) == (enabled, shadow)
+    assert {letter.middleware for letter in result.dead} <= enabled | {None}
+    rows = [letter.row for letter in result.dead]
+    assert rows == sorted(set(rows))
+    if not any(name in {"Editor", "Numbers"} for (name, _), _ in chosen):
+        came = payload.splitlines(keepends=True)
+        assert all(left in came for left in result.kept.splitlines(keepends=True))
