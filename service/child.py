@@ -6,7 +6,7 @@ import importlib
 import os
 import shutil
 import signal
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
@@ -39,7 +39,13 @@ def start_child(
         name=title,
         daemon=True,
     )
-    process.start()
+    # Until the child ignores it, it must not meet a Ctrl-C: it inherits the mask of this thread.
+    resource_tracker.ensure_running()  # now, since starting it undoes the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return process, ours
 
@@ -49,6 +55,9 @@ def _run_child(title: str, folder: Path, target: str, pipe: Connection, progress
     # The terminal's Ctrl-C and a service manager's TERM reach the whole group; the daemon decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    # Standard output is data, and the daemon's alone: what a middleware prints is a message.
+    os.dup2(2, 1)
     comm = Path("/proc/self/comm")
     if comm.exists():
         comm.write_text(title)

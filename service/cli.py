@@ -80,13 +80,13 @@ def process(
     """Filter NDJSON files, one after the other, to their end; "-" is standard input."""
     if as_json and output == "-":
         raise click.UsageError('--json and "--output -" would both write to standard output.')
+    dead = dead or Path("dead.ndjson" if output == "-" else f"{output}.dead")
     _refuse_overwriting(inputs, output, dead)
     with _exit_codes(config):
         settings = _load(config)
         if workers is not None:
             count = settings.workers.model_copy(update={"count": workers})
             settings = settings.model_copy(update={"workers": count})
-        dead = dead or Path("dead.ndjson" if output == "-" else f"{output}.dead")
         summary = _process(settings, inputs, output, dead)
     if as_json:
         from dataclasses import asdict
@@ -226,9 +226,10 @@ def _exit_codes(config: Path) -> Iterator[None]:
         sys.exit(FAILED)
 
 
-def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path | None) -> None:
-    written = [Path(output)] if output != "-" else []
-    written += [dead] if dead is not None else []
+def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path) -> None:
+    written = [dead, *([Path(output)] if output != "-" else [])]
+    if len({path.resolve() for path in written}) < len(written):
+        raise click.UsageError(f"{dead}: --output and --dead must be two files")
     for each in inputs:
         if each == "-":
             continue
@@ -291,23 +292,12 @@ def _print_summary(summary: Summary, dead: Path) -> None:
 
 def _ask(config: Path, url: str | None, method: str, path: str, body: object = None) -> Any:
     """Ask the running daemon; returns its answer, or ends the command with its message."""
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+    from service.client import ask
 
-    if url is None:
-        with _exit_codes(config):
+    with _exit_codes(config):
+        if url is None:
             url = f"http://{_load(config).http.listen}"
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    request = Request(f"{url}/api/v1/middleware{path}", data, headers, method=method)  # noqa: S310 - the user's own address
-    try:
-        with urlopen(request, timeout=30) as response:  # noqa: S310 - as above
-            return json.load(response)
-    except HTTPError as error:
-        click.echo(f"penstock: {json.load(error)['detail']}", err=True)
-    except URLError as error:
-        click.echo(f"penstock: no daemon answers at {url}: {error.reason}", err=True)
-    sys.exit(FAILED)
+        return ask(url, method, f"/api/v1/middleware{path}", body)
 
 
 def _print_switch(answer: dict[str, Any], as_json: bool) -> None:

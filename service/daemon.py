@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import signal
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
@@ -14,9 +15,12 @@ from typing import Final, TextIO
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from flask import Flask
 from flask_apscheduler import APScheduler
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import ErrorTask
 
 from service.admin.api import make_app
+from service.admin.problems import problem
 from service.configured import configured_sources
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
@@ -77,13 +81,17 @@ class Daemon:
             server = HttpServer(self._app, self._settings)
             log.info("ready on http://%s", server.address)
             self._wake.wait()
-            self._wind_up(server)
+            drained = self._wind_up(server)
         finally:
             self._queue_server.close()
             self._pipeline.stop()
         self._pipeline.check()
+        if not drained:
+            left = self.operation.statistics().in_flight
+            message = f"stopped at once: {left} events in flight were accepted but not emitted"
+            raise PipelineFailed(message)
 
-    def _wind_up(self, server: HttpServer) -> None:
+    def _wind_up(self, server: HttpServer) -> bool:
         """Stop taking in, emit what was accepted, then stop answering; in this order.
 
         1. Not ready any more, so that balancers and operators see it.
@@ -101,15 +109,35 @@ class Daemon:
         server.close()
         if drained:
             log.info("stopped: everything accepted was emitted")
-        elif self._pipeline.problem is None:
-            left = self.operation.statistics().in_flight
-            log.error("stopped at once: %s events in flight were accepted but not emitted", left)
+        return drained
 
     def _told_to_stop(self, number: int, frame: FrameType | None) -> None:
         # A handler only takes note; the loops act.
         del number, frame
         self._signals += 1
         self._wake.set()
+
+
+class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
+    """Answers what never reaches Flask, such as a body that is too large, as a problem, too."""
+
+    def execute(self) -> None:
+        """Write the answer."""
+        error = self.request.error
+        status = HTTPStatus(error.code)
+        response = problem(status, f"{error.reason}: {error.body}".replace("\r\n", " "))
+        body = response.get_data()
+        self.status = f"{status.value} {status.phrase}"
+        self.response_headers = [("Content-Type", response.content_type), ("Connection", "close")]
+        self.content_length = len(body)
+        self.close_on_finish = True
+        self.write(body)
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]  # as above
+    """A connection whose errors are problems."""
+
+    error_task_class = ProblemTask
 
 
 class HttpServer:
@@ -133,6 +161,7 @@ class HttpServer:
                 f"cannot listen on {listen}: {error.strerror}; set http.listen to another port"
             )
             raise PipelineFailed(message) from error
+        self._server.channel_class = Channel
         self.address = str(Address(listen.host, self._server.effective_port))
         Thread(target=self._server.run, name="http", daemon=True).start()
 

@@ -47,7 +47,8 @@ class DeadlineGuard:
     def stop(self) -> None:
         """Stop looking."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():  # never started where a sink could not be opened
+            self._thread.join()
 
     def _run(self) -> None:
         seen: object = None
@@ -149,4 +150,7 @@ class StateKeeper:
                 checkpoint = client.checkpoint(barrier.block)
             except ProcessLost:
                 continue  # the next state host passes this barrier again
+            except PipelineFailed as error:
+                self._failed(str(error))
+                return
             self._dispatcher.adopt_checkpoint(barrier, checkpoint)

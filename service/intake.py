@@ -39,11 +39,14 @@ class Intake:
 
     def run(self) -> None:
         """Take submissions until the queue is closed and empty."""
-        while (taken := self._queue.take(self._settings.bytes, self._settings.linger)) is not None:
-            if not taken:
-                continue
+        while True:
+            # Room first: what still waits in the queue can be withdrawn, what was taken cannot.
             self._dispatcher.wait_for_room()
-            self._accept(taken)
+            taken = self._queue.take(self._settings.bytes, self._settings.linger)
+            if taken is None:
+                return
+            if taken:
+                self._accept(taken)
 
     def switch(self, change: Callable[[ChainVersion], ChainVersion]) -> tuple[Offset, ChainVersion]:
         """Make the next chain version; return it and the offset from which it holds."""

@@ -26,6 +26,9 @@ from service.threads import start_thread
 from service.worker import WorkerPlan
 from service.worker_pool import WorkerLink
 
+STUCK_LIMIT: Final = 1.0
+"""Seconds a sink may take to finish a write when nothing is to be waited for: it may never."""
+
 _LOOK: Final = 0.05
 """Seconds between two looks whether to go on waiting."""
 
@@ -74,6 +77,7 @@ class Pipeline:
             self._dispatcher, self.links, self._host, settings.workers.deadline
         )
         self._threads: list[Thread] = []
+        self._drained = False
 
     @property
     def runtime_directory(self) -> Path:
@@ -148,6 +152,7 @@ class Pipeline:
             if self._intake_thread.is_alive():
                 continue
             if self._dispatcher.wait_until_settled(_LOOK):
+                self._drained = True
                 return True
         return False
 
@@ -164,15 +169,18 @@ class Pipeline:
         self._guard.stop()
         for link in self.links:
             link.stop_soon()
+            if not self._drained:
+                link.kill("the daemon stops at once")
         for link in self.links:
             link.stop()
         self.keeper.stop()
         self.emitter.stop()
         for thread in self._threads:
-            thread.join()
-        for sink in self._sinks.values():
-            sink.close()
-        self._dead_letters.close()
+            thread.join(None if self._drained else STUCK_LIMIT)
+        if not any(thread.is_alive() for thread in self._threads):
+            for sink in self._sinks.values():
+                sink.close()
+            self._dead_letters.close()
         self._runtime.cleanup()
 
     def fail(self, problem: str) -> None:

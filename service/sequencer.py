@@ -25,6 +25,7 @@ import numpy as np
 from middleware.contract import Batch, SharedMiddleware
 from service.answer import Answer, Asker, Blame, Failure
 from service.chain import Step
+from service.errors import PipelineFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,11 @@ class StepSequence:
     def _memory(self) -> StepMemory:
         step = self._step
         # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
-        state = msgspec.Raw(msgspec.msgpack.encode(self._middleware.snapshot()))
+        try:
+            state = msgspec.Raw(msgspec.msgpack.encode(self._middleware.snapshot()))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise PipelineFailed(f"{step.name}: its memory cannot be kept: {reason}") from error
         return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
 
     def _forget(self, settled: int) -> None:

@@ -48,6 +48,8 @@ class HostedSequencer:
         """Return the answer of one step to one block."""
         try:
             return self._sequencer.ask(question)
+        except PipelineFailed:
+            raise
         except Exception:  # noqa: BLE001 - half a batch may be remembered: start again without it
             print(  # noqa: T201 - stderr is this process's log
                 f"penstock: {question.step.name}: handle_batch raised at block {question.block}; "

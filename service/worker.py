@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -125,7 +126,8 @@ def run_worker(pipe: Connection, progress: Progress) -> None:
         traceback.print_exc()
         pipe.send(Failed(f"a worker cannot start: {type(error).__name__}: {error}"))
         return
-    pipe.send(Ready())
+    with contextlib.suppress(OSError):  # the daemon stops already; reading tasks tells
+        pipe.send(Ready())
     # Tasks are read in a thread of their own: a daemon that could not hand over the next task while
     # this process hands over a result would wait for it, and it for the daemon, for ever.
     tasks: SimpleQueue[Task | None] = SimpleQueue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.running import PENSTOCK, RunningDaemon, processes_in, write_configuration
+from tests.daemon.running import (
+    PENSTOCK,
+    RunningDaemon,
+    eventually,
+    left_behind,
+    processes_in,
+    write_configuration,
+)
 
 StartDaemon = Callable[..., RunningDaemon]
 Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -45,27 +51,30 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
         return daemon
 
     yield start
-    left = [process for daemon in daemons for process in daemon.end()]
-    assert not left, f"processes were left behind: {left}"
+    for daemon in daemons:
+        daemon.end()
+    assert left_behind(tmp_path) == []
 
 
 @pytest.fixture
-def penstock(tmp_path: Path) -> Iterator[Command]:
+def penstock(tmp_path: Path) -> Command:
     """Run a ``penstock`` command in the test's directory; it leaves no process behind."""
 
-    def run(
-        *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
+    def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        before = {process.pid for process in processes_in(tmp_path)}
+        result = subprocess.run(
             [PENSTOCK, *arguments],
             cwd=tmp_path,
             input=stdin,
             capture_output=True,
             timeout=60,
             check=False,
-            env=os.environ | (env or {}),
         )
+        eventually(
+            lambda: {process.pid for process in processes_in(tmp_path)} <= before,
+            "the command has left no process behind",
+            limit=2,
+        )
+        return result
 
-    before = {process.pid for process in processes_in(tmp_path)}
-    yield run
-    assert {process.pid for process in processes_in(tmp_path)} <= before
+    return run

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("middleware/*.py"), *ROOT.glob("service/**/*.py")])
 
 LAYERS = [
-    {"errors", "settings", "threads", "child", "progress", "logs"},
+    {"errors", "settings", "threads", "child", "client", "progress", "logs"},
     {"chain"},
     {"block"},
     {"answer", "border", "event_queue"},

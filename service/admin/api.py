@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 from pydantic import BaseModel, ConfigDict, ValidationError
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from service.admin.problems import handle_problems, problem
 from service.chain import Mode
@@ -55,7 +56,7 @@ def _api(operation: Operation) -> Blueprint:
     @api.errorhandler(ValidationError)
     def _invalid(error: ValidationError) -> Response:
         details = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details]
+        lines = [_line(each) for each in details]
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "\n".join(lines))
 
     @api.get("/middleware")
@@ -69,7 +70,7 @@ def _api(operation: Operation) -> Blueprint:
     @api.patch("/middleware/<name>")
     def switch(name: str) -> Response:
         operation.describe(name)
-        wanted = Switch.model_validate(request.get_json())
+        wanted = Switch.model_validate(_body())
         if wanted.mode is None and wanted.params is None:
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "give a mode, params or both")
         return jsonify(
@@ -79,7 +80,7 @@ def _api(operation: Operation) -> Blueprint:
     @api.post("/middleware/<name>/reset")
     def reset(name: str) -> Response:
         operation.describe(name)
-        body = request.get_json() if request.content_length else {}
+        body = _body() if request.content_length else {}
         return jsonify(operation.switch(name, Reset.model_validate(body).reason, reset=True))
 
     @api.get("/stats")
@@ -87,6 +88,21 @@ def _api(operation: Operation) -> Blueprint:
         return jsonify(asdict(operation.statistics()))
 
     return api
+
+
+def _line(error: Any) -> str:
+    if not error["loc"]:
+        return "the body: expected a JSON object"
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+def _body() -> Any:
+    try:
+        return request.get_json()
+    except UnsupportedMediaType:
+        raise
+    except BadRequest as error:
+        raise BadRequest(f"the body is not JSON: {error.__cause__ or 'it is malformed'}") from error
 
 
 def _health(operation: Operation) -> Blueprint:

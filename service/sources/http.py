@@ -11,6 +11,7 @@ import msgspec
 from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
 
+from middleware.errors import ConfigurationError
 from service.admin.problems import problem
 from service.block import Offset, Part, Receipt, Submission
 from service.border import Border, Lines
@@ -40,8 +41,11 @@ class HttpSource(Source):
         path: str = Field("/api/v1/events", pattern="^/", description="the path to post to")
 
     def __init__(self, name: str, params: Any, surroundings: Surroundings) -> None:
-        """Take the route; requests are answered once the daemon serves."""
+        """Take the route, which no other source may have; raises ConfigurationError."""
         super().__init__(name, params, surroundings)
+        if params.path in surroundings.paths:
+            raise ConfigurationError(f"path: another source takes {params.path} already")
+        surroundings.paths.add(params.path)
         self._border = Border(surroundings.settings.event)
         self._places = BoundedSemaphore(AT_ONCE)
 

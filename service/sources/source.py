@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ class Surroundings:
     failed: Callable[[str], None]
     scheduler: APScheduler | None = None
     app: Flask | None = None
+    paths: set[str] = field(default_factory=set)
+    """The paths that sources take within the app."""
 
 
 class Source:

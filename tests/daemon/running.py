@@ -36,12 +36,12 @@ def write_configuration(
     **tables: Table,
 ) -> Path:
     """Write ``penstock.toml``; ``tables`` are sections, such as ``workers={"count": 1}``."""
-    tables = {"http": {"listen": "127.0.0.1:0"}, "workers": {"count": 2}} | tables
+    defaults: dict[str, Table] = {"http": {"listen": "127.0.0.1:0"}, "workers": {"count": 2}}
     lines = []
     for kind, parts in (("source", source), ("middleware", middleware), ("sink", sink)):
         for part in parts:
             lines += [f"[[{kind}]]", *_assignments(part)]
-    for name, table in tables.items():
+    for name, table in (defaults | tables).items():
         lines += [f"[{name}]", *_assignments(table)]
     path = directory / "penstock.toml"
     path.write_text("\n".join(lines) + "\n")
@@ -83,7 +83,7 @@ class Answer(NamedTuple):
 
 
 class RunningDaemon:
-    """``penstock run`` in a directory; its standard error goes to ``directory/stderr``."""
+    """``penstock run`` in a directory; its standard error goes to a file there."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class RunningDaemon:
     ) -> None:
         """Start it, without waiting for it."""
         self.directory = directory
-        self._stderr = directory / "stderr"
+        self._stderr = directory / f"stderr-{len(list(directory.glob('stderr-*')))}"
         self._address: tuple[str, int] | None = None
         with self._stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
@@ -145,8 +145,10 @@ class RunningDaemon:
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        limit: float = 30.0,
     ) -> Answer:
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        """Send a request; fails when there is no answer for ``limit`` seconds."""
+        connection = http.client.HTTPConnection(*self.address, timeout=limit)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -159,10 +161,10 @@ class RunningDaemon:
         assert answer.status == 200, answer
         return answer.document
 
-    def post(self, body: bytes | str) -> Answer:
+    def post(self, body: bytes | str, limit: float = 30.0) -> Answer:
         """Post events."""
         data = body.encode() if isinstance(body, str) else body
-        return self.ask("POST", "/api/v1/events", data)
+        return self.ask("POST", "/api/v1/events", data, limit=limit)
 
     def accept(self, body: bytes | str) -> Any:
         """Post events and return the receipt."""
@@ -210,8 +212,8 @@ class RunningDaemon:
         self.signal(signal.SIGTERM)
         return self.wait(limit)
 
-    def end(self) -> list[str]:
-        """End it, by force if need be; returns the processes that were left behind."""
+    def end(self) -> None:
+        """End it, by force if need be."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
             try:
@@ -222,10 +224,14 @@ class RunningDaemon:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
-        _, left = psutil.wait_procs(processes_in(self.directory), timeout=2)
-        for process in left:
-            process.kill()
-        return [str(process) for process in left]
+
+
+def left_behind(directory: Path) -> list[str]:
+    """Return the processes still in a directory after 2 s, and end them."""
+    _, left = psutil.wait_procs(processes_in(directory), timeout=2)
+    for process in left:
+        process.kill()
+    return [str(process) for process in left]
 
 
 def totals_agree(stats: Any) -> bool:

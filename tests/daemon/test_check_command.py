@@ -1,0 +1,113 @@
+"""``penstock check`` and ``schema``: a bad configuration is refused, with file, key and reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command
+from tests.daemon.running import write_configuration
+
+pytestmark = pytest.mark.timeout(60)
+
+ADJACENT = {"name": "adjacent", "use": "adjacent", "params": {"window": 300.0, "radius": 1}}
+CONFIG = ("--config", "penstock.toml")
+OK, BAD_CONFIGURATION = 0, 78
+
+
+@pytest.fixture(autouse=True)
+def _configuration(tmp_path: Path) -> None:
+    write_configuration(tmp_path, middleware=[ADJACENT])
+
+
+def test_check_describes_a_good_configuration(penstock: Command) -> None:
+    done = penstock("check", *CONFIG)
+    assert done.returncode == OK
+    assert done.stdout == b"penstock.toml: ok: push -> adjacent (enabled) -> kept\n"
+
+
+BAD = [
+    ({"workers": {"count": 0}}, ["workers.count", "1 or more", "got 0"]),
+    ({"workers": {"cuont": 1}}, ["workers.cuont", "unknown", "count"]),
+    ({"nothing": {}}, ["nothing", "unknown"]),
+    ({"http": {"listen": "0.0.0.0:80"}}, ["http.listen", "loopback"]),
+    ({"sink": []}, ["sink", "required"]),
+    (
+        {"middleware": [{**ADJACENT, "mode": "on"}]},
+        ['middleware[0] "adjacent".mode', "enabled", '"on"'],
+    ),
+    ({"middleware": [{"name": "x", "use": "nowhere"}]}, ['[0] "x"', "nowhere", "adjacent"]),
+    ({"middleware": [{"name": "x", "use": "nomodule:Class"}]}, ['middleware[0] "x"', "nomodule"]),
+    ({"middleware": [{"name": "x", "use": "json:Nothing"}]}, ['middleware[0] "x"', "Nothing"]),
+    ({"middleware": [{"name": "x", "use": "json:JSONDecoder"}]}, ["not a subclass of Middleware"]),
+    (
+        {"middleware": [{**ADJACENT, "params": {"widow": 1}}]},
+        ['middleware[0] "adjacent".params', "widow", "window"],
+    ),
+    (
+        {"middleware": [{**ADJACENT, "params": {"window": -1}}]},
+        ['middleware[0] "adjacent".params', "window", "greater than 0"],
+    ),
+    ({"source": [{"name": "s", "use": "http", "params": {"prat": 1}}]}, ['source[0] "s"', "prat"]),
+    ({"sink": [{"name": "k", "use": "ndjson"}]}, ['sink[0] "k"', "path"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["check"], ["run"], ["process", "-", "--output", "kept"]])
+@pytest.mark.parametrize(("tables", "words"), [BAD[0], BAD[7], BAD[10]])
+def test_every_command_refuses_a_bad_configuration(
+    penstock: Command, tmp_path: Path, command: list[str], tables: Any, words: list[str]
+) -> None:
+    write_configuration(tmp_path, **tables)
+    _assert_refused(penstock(*command, *CONFIG), words)
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(("tables", "words"), BAD)
+def test_check_names_the_file_the_key_and_what_was_expected(
+    penstock: Command, tmp_path: Path, tables: Any, words: list[str]
+) -> None:
+    write_configuration(tmp_path, **tables)
+    _assert_refused(penstock("check", *CONFIG), words)
+
+
+def _assert_refused(done: subprocess.CompletedProcess[bytes], words: list[str]) -> None:
+    message = done.stderr.decode()
+    assert done.returncode == BAD_CONFIGURATION, message
+    assert done.stdout == b""
+    assert all(line.startswith("penstock.toml: ") for line in message.splitlines())
+    for word in words:
+        assert word in message
+
+
+def test_two_sources_cannot_share_a_path(penstock: Command, tmp_path: Path) -> None:
+    write_configuration(
+        tmp_path, source=[{"name": "one", "use": "http"}, {"name": "two", "use": "http"}]
+    )
+    _assert_refused(penstock("check", *CONFIG), ["two", "/api/v1/events"])
+
+
+def test_a_middleware_file_with_a_mistake_is_named_with_its_line(
+    penstock: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("import json\n\nnothing = json.nothing\n")
+    write_configuration(tmp_path, middleware=[{"name": "x", "use": "broken:Broken"}])
+    _assert_refused(penstock("check", *CONFIG), ['middleware[0] "x"', "broken.py:3", "nothing"])
+
+
+@pytest.mark.parametrize("command", [["check"], ["run"], ["middleware", "list"]])
+def test_a_missing_configuration_is_named(penstock: Command, command: list[str]) -> None:
+    done = penstock(*command, "--config", "absent.toml")
+    assert done.returncode == BAD_CONFIGURATION
+    assert done.stderr.decode().startswith("absent.toml: cannot be read")
+
+
+def test_the_schema_is_one(penstock: Command) -> None:
+    done = penstock("schema")
+    assert done.returncode == OK
+    schema = json.loads(done.stdout)
+    assert {"event", "source", "middleware", "sink", "workers"} <= schema["properties"].keys()

@@ -1,0 +1,159 @@
+"""``penstock middleware``: looking at the middleware of a running daemon, and switching them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command
+from tests.daemon.running import RunningDaemon, left_behind, write_configuration
+
+pytestmark = pytest.mark.timeout(60)
+
+ADJACENT = {"name": "adjacent", "use": "adjacent", "params": {"window": 300.0, "radius": 1}}
+CONFIG = ("--config", "penstock.toml")
+OK, FAILED, USAGE = 0, 1, 2
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
+    directory = tmp_path_factory.mktemp("commands")
+    blocked = {"name": "blocked", "use": "blocklist", "params": {"cids": [13]}}
+    write_configuration(directory, middleware=[ADJACENT, blocked], workers={"count": 1})
+    daemon = RunningDaemon(directory)
+    daemon.wait_until_ready()
+    yield daemon
+    daemon.end()
+    assert left_behind(directory) == []
+
+
+def test_the_middleware_are_listed(penstock: Command, daemon: RunningDaemon) -> None:
+    done = penstock("middleware", "list", "--url", daemon.url)
+    assert done.returncode == OK
+    first, second = done.stdout.decode().splitlines()
+    assert first.split()[:2] == ["adjacent", "enabled"]
+    assert "window=300.0" in first
+    assert second.split()[:2] == ["blocked", "enabled"]
+    answer = penstock("middleware", "list", "--json", "--url", daemon.url)
+    assert json.loads(answer.stdout) == daemon.get("/api/v1/middleware")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["shadow", "adjacent"], {"mode": "shadow"}),
+        (["disable", "adjacent"], {"mode": "disabled"}),
+        (["enable", "adjacent"], {"mode": "enabled"}),
+        (["set", "adjacent", "window=600"], {"params": {"window": 600, "radius": 1}}),
+        (["set", "adjacent", "window=300.0", "refresh=kept"],
+         {"params": {"window": 300.0, "radius": 1, "refresh": "kept"}}),
+        (["set", "blocked", "cids=[1, 2]"], {"params": {"cids": [1, 2]}}),
+    ],
+)  # fmt: skip
+def test_a_middleware_is_switched_and_the_switch_told(
+    penstock: Command, daemon: RunningDaemon, arguments: list[str], expected: dict[str, Any]
+) -> None:
+    name = arguments[1]
+    done = penstock("middleware", *arguments, "--reason", "a test", "--url", daemon.url, "--json")
+    assert done.returncode == OK
+    told = json.loads(done.stdout)
+    assert told | expected == told
+    assert told["reason"] == "a test"
+    assert daemon.get(f"/api/v1/middleware/{name}") == told
+
+
+def test_a_switch_is_told_in_words(penstock: Command, daemon: RunningDaemon) -> None:
+    done = penstock("middleware", "enable", "adjacent", "--url", daemon.url)
+    words = done.stdout.decode()
+    assert words.startswith("adjacent: enabled window=")
+    assert f"from offset {daemon.get('/api/v1/middleware/adjacent')['offset']} on" in words
+
+
+def test_a_memory_is_reset(penstock: Command, daemon: RunningDaemon) -> None:
+    before = daemon.get("/api/v1/middleware/adjacent")["resets"]
+    assert penstock("middleware", "reset", "adjacent", "--url", daemon.url).returncode == OK
+    assert daemon.get("/api/v1/middleware/adjacent")["resets"] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["enable", "nobody"], FAILED, ["nobody", "adjacent, blocked"]),
+        (["enable", "no body"], FAILED, ["no body", "adjacent, blocked"]),
+        (["enable", "ångström"], FAILED, ["ångström"]),
+        (["set", "adjacent", "window=-1"], FAILED, ["window"]),
+        (["set", "adjacent", "widow=1"], FAILED, ["widow"]),
+        (["set", "adjacent", "window"], USAGE, ["PARAM=VALUE"]),
+        (["reset", "blocked"], FAILED, ["remembers nothing"]),
+    ],
+)
+def test_a_refused_switch_is_told(
+    penstock: Command, daemon: RunningDaemon, arguments: list[str], code: int, words: list[str]
+) -> None:
+    done = penstock("middleware", *arguments, "--url", daemon.url)
+    assert done.returncode == code
+    for word in words:
+        assert word in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "127.0.0.1:1", "localhost:1", "nonsense", "http://[::1"]
+)
+def test_where_no_daemon_is_a_message_says_so(penstock: Command, url: str) -> None:
+    done = penstock("middleware", "list", "--url", url)
+    assert done.returncode in {FAILED, USAGE}
+    assert url in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_configured_address_is_asked(penstock: Command, tmp_path: Path) -> None:
+    write_configuration(tmp_path, http={"listen": "127.0.0.1:1"})
+    done = penstock("middleware", "list", *CONFIG)
+    assert done.returncode == FAILED
+    assert b"no daemon answers at http://127.0.0.1:1" in done.stderr
+
+
+class NotADaemon(BaseHTTPRequestHandler):
+    """Another server, which knows nothing of middleware."""
+
+    def do_GET(self) -> None:
+        if "broken" in self.path:
+            return
+        body = b"<h1>hello</h1>"
+        self.send_response(404 if "absent" in self.path else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        pass
+
+
+@pytest.mark.parametrize("path", ["", "/absent", "/broken"])
+def test_another_server_is_not_taken_for_a_daemon(penstock: Command, path: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), NotADaemon) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}{path}"
+            done = penstock("middleware", "list", "--url", url)
+        finally:
+            server.shutdown()
+            serving.join()
+    assert done.returncode == FAILED
+    assert url in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    penstock: Command, daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert penstock("middleware", "list", "--url", daemon.url).returncode == OK

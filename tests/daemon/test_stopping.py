@@ -1,0 +1,219 @@
+"""How a daemon stops, and why it may not start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command, StartDaemon
+from tests.daemon.running import RunningDaemon, eventually, processes_in, write_configuration
+
+pytestmark = pytest.mark.timeout(60)
+
+ADJACENT = {"name": "adjacent", "use": "adjacent", "params": {"window": 300.0, "radius": 1}}
+GATE = {"name": "gate", "use": "gate:Gate"}
+
+GATE_FILE = """
+import time
+from pathlib import Path
+from middleware.contract import Middleware
+
+class Gate(Middleware):
+    reads = ("cid",)
+
+    def handle(self, event):
+        while not Path("gate").exists():
+            time.sleep(0.01)
+        return event
+"""
+
+
+@pytest.fixture
+def held_back(start_daemon: StartDaemon, tmp_path: Path) -> RunningDaemon:
+    """A daemon that emits nothing until there is a file called ``gate``."""
+    (tmp_path / "gate.py").write_text(GATE_FILE)
+    return start_daemon(middleware=[ADJACENT, GATE], workers={"count": 2, "deadline": 60})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_first_signal_drains_and_ends_well(
+    held_back: RunningDaemon, tmp_path: Path, number: signal.Signals
+) -> None:
+    lines = "".join(f'{{"cid":{10 * n},"time":{n}}}\n' for n in range(1000))
+    held_back.accept(lines)
+    held_back.signal(number)
+    eventually(lambda: held_back.ask("GET", "/readyz").status == 503, "it is not ready any more")
+    not_ready = held_back.ask("GET", "/readyz")
+    assert not_ready.headers["Content-Type"] == "application/problem+json"
+    assert "stopping" in not_ready.document["detail"]
+    assert held_back.get("/livez") == {"status": "alive"}
+    eventually(lambda: held_back.post(lines).status == 503, "nothing is taken in any more")
+    refused = held_back.post(lines)
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert "stopping" in refused.document["detail"]
+    assert held_back.process.poll() is None
+
+    (tmp_path / "gate").touch()
+    assert held_back.wait() == 0
+    assert held_back.kept().decode() == lines
+    assert "everything accepted was emitted" in held_back.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_stops_at_once_and_tells_what_was_not_emitted(
+    held_back: RunningDaemon, number: signal.Signals
+) -> None:
+    held_back.accept('{"cid":1,"time":1}\n{"cid":5,"time":1}\n')
+    held_back.signal(number)
+    eventually(lambda: held_back.ask("GET", "/readyz").status == 503, "it is stopping")
+    held_back.signal(number)
+    held_back.wait(5)
+    assert "2 events in flight were accepted but not emitted" in held_back.log
+    assert held_back.process.returncode == 1
+
+
+def test_a_daemon_without_middleware_that_remember_ends_well(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(middleware=[])
+    daemon.accept('{"cid":1,"time":1}')
+    assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log
+    assert daemon.kept() == b'{"cid":1,"time":1}\n'
+
+
+def test_a_signal_to_the_whole_group_drains_as_well(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(middleware=[ADJACENT])
+    lines = "".join(f'{{"cid":{10 * n},"time":{n}}}\n' for n in range(20_000))
+    daemon.accept(lines)
+    os.killpg(daemon.process.pid, signal.SIGINT)
+    assert daemon.wait() == 0
+    assert daemon.kept().decode() == lines
+    assert "Traceback" not in daemon.log
+
+
+def test_a_signal_to_the_whole_group_while_it_starts_ends_it_without_a_fuss(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon(ready=False, middleware=[ADJACENT])
+    eventually(lambda: len(processes_in(daemon.directory)) > 2, "it starts its children")
+    os.killpg(daemon.process.pid, signal.SIGINT)
+    assert daemon.wait() in {0, 130}
+    assert "Traceback" not in daemon.log
+
+
+def test_a_post_that_waits_in_the_queue_gets_its_receipt_when_the_daemon_stops(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "gate.py").write_text(GATE_FILE)
+    daemon = start_daemon(middleware=[ADJACENT, GATE], queue={"bytes": 3000})
+    lines = "".join(f'{{"cid":{10 * n},"time":{n}}}\n' for n in range(150))
+    daemon.accept(lines)
+    statuses: list[int] = []
+    waiting = Thread(target=lambda: statuses.append(daemon.post(lines).status))
+    waiting.start()
+    try:
+        eventually(lambda: daemon.stats()["queue"]["events"] == 150, "the second one waits", 4)
+    finally:
+        daemon.signal(signal.SIGTERM)
+        (tmp_path / "gate").touch()
+        waiting.join(20)
+    assert daemon.wait() == 0
+    assert statuses == [202]
+
+
+def test_a_sink_that_cannot_be_written_is_told_and_does_not_keep_a_second_signal_waiting(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon(
+        middleware=[ADJACENT],
+        sink=[{"name": "full", "use": "ndjson", "params": {"path": "/dev/full"}}],
+    )
+    daemon.accept('{"cid":1,"time":1}')
+    eventually(lambda: daemon.stats()["sinks"], "the sink is told to fail")
+    assert "No space left" in daemon.stats()["sinks"]["full"]
+    assert daemon.stats()["in_flight"] == 1
+    daemon.signal(signal.SIGTERM)
+    eventually(lambda: daemon.ask("GET", "/readyz").status == 503, "it is stopping")
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait(5) == 1
+
+
+def test_a_reader_that_does_not_read_does_not_keep_a_second_signal_waiting(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon(
+        middleware=[ADJACENT],
+        sink=[{"name": "console", "use": "stdout"}],
+        stdout=subprocess.PIPE,
+    )
+    daemon.accept("".join(f'{{"cid":{10 * n},"time":{n}}}\n' for n in range(10_000)))
+    daemon.signal(signal.SIGTERM)
+    eventually(lambda: daemon.ask("GET", "/readyz").status == 503, "it is stopping")
+    daemon.signal(signal.SIGTERM)
+    daemon.wait(5)
+
+
+def test_a_reader_that_went_away_ends_the_daemon_with_a_message(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(
+        middleware=[ADJACENT],
+        sink=[{"name": "console", "use": "stdout"}],
+        stdout=subprocess.PIPE,
+    )
+    assert daemon.process.stdout is not None
+    daemon.process.stdout.close()
+    daemon.accept('{"cid":1,"time":1}')
+    assert daemon.wait() == 1
+    assert "standard output was closed" in daemon.log
+    assert "Traceback" not in daemon.log
+
+
+def test_a_second_daemon_does_not_touch_the_state_directory_of_the_first(
+    start_daemon: StartDaemon, penstock: Command
+) -> None:
+    daemon = start_daemon(middleware=[ADJACENT])
+    second = penstock("run", "--config", "penstock.toml")
+    assert second.returncode == 1
+    assert f"another penstock runs here (pid {daemon.process.pid})" in second.stderr.decode()
+    assert b"Traceback" not in second.stderr
+    assert daemon.accept('{"cid":1,"time":1}')["accepted"] == 1
+
+
+def test_a_taken_port_is_named_and_nothing_is_begun(tmp_path: Path, penstock: Command) -> None:
+    (tmp_path / "in.ndjson").write_text('{"cid":1,"time":1}\n')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        write_configuration(
+            tmp_path,
+            middleware=[ADJACENT],
+            source=[{"name": "file", "use": "ndjson", "params": {"paths": ["in.ndjson"]}}],
+            http={"listen": listen},
+        )
+        answer = penstock("run", "--config", "penstock.toml")
+    assert answer.returncode == 1
+    assert f"cannot listen on {listen}" in answer.stderr.decode()
+    assert b"Traceback" not in answer.stderr
+    assert not (tmp_path / "kept.ndjson").exists() or not (tmp_path / "kept.ndjson").read_bytes()
+
+
+def test_a_sink_that_cannot_be_opened_is_named(tmp_path: Path, penstock: Command) -> None:
+    (tmp_path / "folder").mkdir()
+    sink = {"name": "kept", "use": "ndjson", "params": {"path": "folder"}}
+    write_configuration(tmp_path, middleware=[ADJACENT], sink=[sink])
+    answer = penstock("run", "--config", "penstock.toml")
+    assert answer.returncode == 1
+    assert 'sink "kept"' in answer.stderr.decode()
+    assert b"Traceback" not in answer.stderr
+
+
+def test_the_log_is_json_lines(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(middleware=[ADJACENT])
+    daemon.stop()
+    entries: list[Any] = [json.loads(line) for line in daemon.log.splitlines()]
+    assert all({"event", "level", "timestamp"} <= entry.keys() for entry in entries)
