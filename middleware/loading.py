@@ -98,16 +98,24 @@ def _classes(module: ModuleType, kind: type[Kind]) -> list[type[Kind]]:
 def _import(use: str, module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in _prefixes(module_name):
             message = f'use = "{use}": there is no module "{error.name}" on the import path'
             raise ConfigurationError(message) from None
-        last = traceback.extract_tb(error.__traceback__)[-1]
         message = (
-            f'use = "{use}": importing {module_name} failed at {last.filename}:{last.lineno}: '
+            f'use = "{use}": importing {module_name} failed at {_where(error)}: '
             f"{type(error).__name__}: {error}"
         )
         raise ConfigurationError(message) from error
+
+
+def _where(error: BaseException) -> str:
+    """Return the file and line of the user's code that failed, not of the import machinery."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    return f"{own[-1].filename}:{own[-1].lineno}"
 
 
 def _prefixes(module_name: str) -> set[str]:

@@ -21,6 +21,9 @@ def parse_params(owner: type[Any], params: Mapping[str, Any]) -> BaseModel:
     except ValidationError as error:
         lines = [_line(owner, detail) for detail in error.errors(include_url=False)]
         raise ConfigurationError("\n".join(lines)) from None
+    except Exception as error:  # of a validator that the class brings along
+        message = f"{owner.__name__} cannot check its parameters: {type(error).__name__}: {error}"
+        raise ConfigurationError(message) from error
 
 
 def _line(owner: type[Any], detail: Mapping[str, Any]) -> str:

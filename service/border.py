@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from middleware.contract import MISSING
+from middleware.contract import MISSING, Middleware
 from middleware.errors import ConfigurationError
 from service.block import Part
 from service.settings import EventSettings
@@ -249,6 +249,11 @@ class Border:
         if self._rfc3339:
             return f'"{settings.time}" is not an RFC 3339 time with its offset from UTC'
         return f'"{settings.time}" is not a number'
+
+
+def check_reads(settings: EventSettings, middleware: Middleware) -> None:
+    """Raise ConfigurationError for a field that the middleware knows by another name."""
+    Border(settings, [name for name in middleware.reads if name not in {"cid", "time"}])
 
 
 _NO_TIMES: NDArray[np.float64] = np.empty(0)

@@ -42,7 +42,12 @@ class Step:
     def load(self) -> Middleware:
         """Return a new instance of the middleware, not yet open; raises ConfigurationError."""
         loaded = load_middleware(self.use)
-        return loaded(loaded.parse_params(self.params))
+        params = loaded.parse_params(self.params)
+        try:
+            return loaded(params)
+        except Exception as error:
+            message = f"{self.name} cannot be made: {type(error).__name__}: {error}"
+            raise ConfigurationError(message) from error
 
     def try_out(self) -> None:
         """Open and close a new instance; raises ConfigurationError when that is not possible."""

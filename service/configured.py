@@ -12,7 +12,7 @@ from typing import TypeVar
 from middleware.errors import ConfigurationError
 from middleware.loading import load_class, load_middleware
 from middleware.parameters import parse_params
-from service.border import Border
+from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
 from service.event_queue import EventQueue
 from service.settings import PartSettings, Settings
@@ -30,10 +30,11 @@ def configured_chain(settings: Settings) -> ChainVersion:
         with _at(place):
             loaded = load_middleware(part.use)
         with _at(f"{place}.params"):
-            params = loaded.parse_params(part.params)
+            loaded.parse_params(part.params)
+        step = Step(part.name, part.use, Mode(part.mode), dict(part.params), loaded.shared)
         with _at(place):
-            Border(settings.event, [name for name in loaded(params).reads if name not in _ALWAYS])
-        steps.append(Step(part.name, part.use, Mode(part.mode), dict(part.params), loaded.shared))
+            check_reads(settings.event, step.load())
+        steps.append(step)
     return ChainVersion(1, tuple(steps))
 
 
@@ -57,9 +58,6 @@ def configured_sources(settings: Settings, surroundings: Surroundings) -> list[S
         with _at(f"{place}.params"):
             sources.append(loaded(part.name, parse_params(loaded, part.params), surroundings))
     return sources
-
-
-_ALWAYS = {"cid", "time"}
 
 
 def _load(place: str, part: PartSettings, package: str, kind: type[Kind]) -> type[Kind]:

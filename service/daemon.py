@@ -73,7 +73,7 @@ class Daemon:
             signal.signal(number, self._told_to_stop)
         try:
             self._pipeline.start()
-            self._pipeline.wait_until_ready(START_LIMIT)
+            self._pipeline.wait_until_ready(START_LIMIT, lambda: not self._signals)
             self._queue_server.start()
             self._scheduler.start()
             for source in self._sources:

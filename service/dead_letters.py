@@ -53,7 +53,7 @@ class DeadLetterFile:
             record |= {"middleware": letter.middleware, "attempts": letter.attempts}
         if letter.traceback is not None:
             record["traceback"] = letter.traceback
-        return record | _readable(letter.event)
+        return {name: _writable(value) for name, value in record.items()} | _readable(letter.event)
 
     def _origin(self, block: Block, row: int) -> tuple[str, int, float]:
         """Return the source of a row, its line there, and when it was received."""
@@ -66,6 +66,11 @@ class DeadLetterFile:
         restarts = isinstance(block.payload, FileRange) and block.payload.start == 0
         before = 0 if restarts else self._lines_before.get(part.source, 0)
         return part.source, before + row + 1, part.received
+
+
+def _writable(value: Any) -> Any:
+    """Return text that JSON can hold: what is no character is spelt out."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _readable(event: bytes) -> dict[str, Any]:

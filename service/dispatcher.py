@@ -248,6 +248,8 @@ class Dispatcher:
             self.checkpoint = checkpoint
             for number in [number for number in self._kept if number <= barrier.block]:
                 self._drop(number)
+            # In a replay one may wait for a second worker: it was answered and emitted before.
+            self._pending = sorted(number for number in self._pending if number > barrier.block)
             self._changed.notify_all()
 
     # ---- the emitter's side
@@ -277,12 +279,14 @@ class Dispatcher:
             self._changed.notify_all()
 
     def oldest(self) -> tuple[Link, int] | None:
-        """Return the lowest block that a worker has, and that worker."""
+        """Return the lowest unfinished block and its worker, None while no worker has it."""
         with self._changed:
             busy = [(min(link.in_flight), link) for link in self._links if link.in_flight]
             if not busy:
                 return None
             number, link = min(busy, key=lambda each: each[0])
+            if self._pending and self._pending[0] < number:
+                return None  # the others may well be waiting for a block that waits for a worker
             return link, number
 
     def _passed_barriers(self) -> list[int]:

@@ -87,6 +87,7 @@ class Emitter:
         self._statistics.settle(block, result)
         with self._changed:
             self._next = block.number + 1
+            self._waiting.pop(block.number, None)  # a replay may have brought it again meanwhile
         self._settled(block)
         return True
 

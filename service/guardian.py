@@ -13,9 +13,10 @@ from threading import Event, Thread
 from typing import Final
 
 from service.dispatcher import Dispatcher
-from service.errors import PipelineFailed, ProcessLost
+from service.errors import ProcessLost
 from service.progress import ASKING, NOTHING
 from service.state_host import StateClient, StateHost
+from service.threads import start_thread
 from service.worker_pool import WorkerLink
 
 log = logging.getLogger(__name__)
@@ -31,23 +32,30 @@ class DeadlineGuard:
     """Kills a worker or the state host when one call takes longer than the deadline."""
 
     def __init__(
-        self, dispatcher: Dispatcher, links: list[WorkerLink], host: StateHost, deadline: float
+        self,
+        dispatcher: Dispatcher,
+        links: list[WorkerLink],
+        host: StateHost,
+        deadline: float,
+        failed: Callable[[str], None],
     ) -> None:
+        """Report a defect of its own to ``failed``."""
         self._dispatcher = dispatcher
         self._links = links
         self._host = host
         self._deadline = deadline
+        self._failed = failed
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name="deadline-guard", daemon=True)
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        self._thread = start_thread("deadline-guard", self._run, self._failed)
 
     def stop(self) -> None:
         """Stop looking."""
         self._stopping.set()
-        if self._thread.is_alive():  # never started where a sink could not be opened
+        if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
@@ -98,19 +106,18 @@ class StateKeeper:
         self.restarts = 0
         self.ready = Event()
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name="state-keeper", daemon=True)
-        self._checkpoints = Thread(target=self._take_checkpoints, name="checkpoints", daemon=True)
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         """Start the first state host, without waiting for it."""
-        self._thread.start()
-        self._checkpoints.start()
+        self._thread = start_thread("state-keeper", self._run, self._failed)
+        start_thread("checkpoints", self._take_checkpoints, self._failed)
 
     def stop(self) -> None:
         """End the state host; call when nobody asks it any more."""
         self._stopping.set()
         self._host.kill()
-        if self._thread.is_alive():  # never started where no step remembers
+        if self._thread is not None:  # None where no step remembers
             self._thread.join()
 
     def _run(self) -> None:
@@ -118,13 +125,10 @@ class StateKeeper:
         while not self._stopping.wait(pause):
             try:
                 self._host.start(self._dispatcher.checkpoint)
-            except ProcessLost:
-                log.warning("the state host died while starting; it is started again")
+            except ProcessLost as error:
+                log.warning("%s; it is tried again, nothing is lost", error)
                 pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
                 continue
-            except PipelineFailed as error:
-                self._failed(str(error))
-                return
             pause = 0.0
             self._dispatcher.state_ready(self._host.generation, self._host.address)
             self.ready.set()
@@ -150,7 +154,4 @@ class StateKeeper:
                 checkpoint = client.checkpoint(barrier.block)
             except ProcessLost:
                 continue  # the next state host passes this barrier again
-            except PipelineFailed as error:
-                self._failed(str(error))
-                return
             self._dispatcher.adopt_checkpoint(barrier, checkpoint)

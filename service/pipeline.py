@@ -9,6 +9,7 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 from service.block import Block, Offset
+from service.border import check_reads
 from service.chain import Mode, Step
 from service.configured import configured_chain, configured_sinks
 from service.dead_letters import DeadLetterFile
@@ -74,7 +75,7 @@ class Pipeline:
         self.links = [self._link(index) for index in range(settings.workers.count)]
         self._dispatcher.connect(self.links)
         self._guard = DeadlineGuard(
-            self._dispatcher, self.links, self._host, settings.workers.deadline
+            self._dispatcher, self.links, self._host, settings.workers.deadline, self.fail
         )
         self._threads: list[Thread] = []
         self._drained = False
@@ -121,14 +122,19 @@ class Pipeline:
         self._guard.start()
         self._intake_thread = start_thread("intake", self.intake.run, self.fail)
 
-    def wait_until_ready(self, limit: float) -> None:
-        """Wait until the state host and every worker are up; raises PipelineFailed."""
+    def wait_until_ready(self, limit: float, go_on: Callable[[], bool]) -> None:
+        """Wait until the state host and every worker are up, or ``go_on`` says no.
+
+        Raises PipelineFailed when they are not within ``limit`` seconds.
+        """
         waits = [link.ready for link in self.links]
         if self.remembers:
             waits.append(self.keeper.ready)
         for wait in waits:
             while not wait.wait(_LOOK):
                 self.check()
+                if not go_on():
+                    return
                 limit -= _LOOK
                 if limit <= 0:
                     raise PipelineFailed("the workers did not get ready in time")
@@ -205,7 +211,9 @@ class Pipeline:
         tried in an instance of their own first: what cannot be opened must not reach the workers.
         """
         if params is not None:
-            self.intake.chain.switched(name, params=params).step(name).try_out()
+            step = self.intake.chain.switched(name, params=params).step(name)
+            check_reads(self.settings.event, step.load())
+            step.try_out()
         offset, chain = self.intake.switch(
             lambda chain: chain.switched(name, mode=mode, params=params, reset=reset)
         )

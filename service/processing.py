@@ -73,11 +73,14 @@ def process(
         progress(pipeline.statistics.settled_bytes)
         return not failed.is_set() and not stopped()
 
-    dead_letters.unlink(missing_ok=True)  # those of an earlier run
+    if dead_letters.is_file():  # those of an earlier run; never a device
+        dead_letters.unlink()
     began = time.perf_counter()
     try:
         pipeline.start()
         for source in sources:
+            if not go_on():
+                break
             source.start()
             while go_on() and not source.finished.wait(LOOK):
                 pass

@@ -127,9 +127,12 @@ class StateHost:
         self.generation += 1
         self.address = str(self._folder / f"state-{self.generation}")
         self._progress = Progress(len(self._steps))
-        self._process, pipe = start_child(
-            "penstock-state", self._folder, "service.state_host:run_state_host", self._progress
-        )
+        try:
+            self._process, pipe = start_child(
+                "penstock-state", self._folder, "service.state_host:run_state_host", self._progress
+            )
+        except OSError as error:  # too many processes, or files: it may pass
+            raise ProcessLost(f"the state host cannot be started: {error}") from error
         plan = StatePlan(self.address, self.key, tuple(self._steps), self._retries, checkpoint)
         try:
             pipe.send(plan)

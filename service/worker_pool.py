@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from service.child import start_child
 from service.dispatcher import Dispatcher
 from service.progress import Place, Progress
+from service.threads import start_thread
 from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ class WorkerLink:
         self._bell, self._ring = socket.socketpair()
         self._ring.setblocking(False)
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name=f"worker-{index}", daemon=True)
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         """Start the first process, without waiting for it."""
-        self._thread.start()
+        self._thread = start_thread(f"worker-{self.index}", self._run, self._failed)
 
     def wake(self) -> None:
         """Make the thread ask the dispatcher for a task."""
@@ -91,11 +92,11 @@ class WorkerLink:
     def stop(self) -> None:
         """Let the process close its steps and end; returns when it is gone."""
         self.stop_soon()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(STOP_LIMIT)
-        if self._thread.is_alive():
-            self.kill()
-            self._thread.join()
+            if self._thread.is_alive():
+                self.kill()
+                self._thread.join()
         self._bell.close()
         self._ring.close()
 
@@ -112,7 +113,12 @@ class WorkerLink:
     def _run(self) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
-            pipe = self._start_process()
+            try:
+                pipe = self._start_process()
+            except OSError as error:  # too many processes, or files: it may pass
+                log.warning("worker %s cannot be started: %s; it is tried again", self.index, error)
+                pause = LONGEST_PAUSE
+                continue
             was_ready = self._serve(pipe)
             self._bury(pipe)
             if not self._stopping.is_set():

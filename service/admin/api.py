@@ -100,7 +100,7 @@ def _body() -> Any:
     try:
         return request.get_json()
     except UnsupportedMediaType:
-        raise
+        raise  # asked for on purpose: no web page elsewhere can make a browser send it here
     except BadRequest as error:
         raise BadRequest(f"the body is not JSON: {error.__cause__ or 'it is malformed'}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -21,7 +21,9 @@ class AppendedFile:
     def __init__(self, path: Path, *, truncate: bool = False) -> None:
         """Append to what is there, or start empty with ``truncate``."""
         self._path = path
-        self._flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
+        self._flags = (
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
+        )
         self._descriptor: int | None = None
         self._length = 0
         self._is_regular = False  # a pipe or a terminal has no length
@@ -82,9 +84,13 @@ class NdjsonSink(Sink):
             "append", description="what to do with a file that is already there"
         )
 
+    def __init__(self, params: Any) -> None:
+        """Take the path; nothing is opened yet."""
+        super().__init__(params)
+        self._file = AppendedFile(params.path, truncate=params.existing == "truncate")
+
     def open(self) -> None:
         """Open the file."""
-        self._file = AppendedFile(self.params.path, truncate=self.params.existing == "truncate")
         self._file.open()
 
     def write(self, lines: bytes) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from typing import Final
 
+from apscheduler.jobstores.base import JobLookupError
 from pydantic import BaseModel, Field
 
 from service.block import Submission
@@ -76,4 +78,5 @@ class Generator(Source):
     def _remove_job(self) -> None:
         if not self.finished.is_set() and self.surroundings.scheduler is not None:
             self.finished.set()
-            self.surroundings.scheduler.remove_job(f"source {self.name}")
+            with contextlib.suppress(JobLookupError):  # the tick and stop may both come here
+                self.surroundings.scheduler.remove_job(f"source {self.name}")
