@@ -143,11 +143,14 @@ class Asker:
         answer: Answer,
         position: int,
     ) -> Event | None:
+        first = error
         for _ in range(self._retries):
             try:
                 return middleware.handle(event)
             except Exception as again:  # noqa: BLE001 - as above
                 error = again
+                if error.__context__ is first:
+                    error.__context__ = None  # the attempts before it are no cause of this one
         answer.failed[position] = Failure(
             reason=_reason(error, event),
             attempts=self._retries + 1,
