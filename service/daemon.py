@@ -66,19 +66,21 @@ class Daemon:
         """Run until TERM or INT, then drain; raises PipelineFailed when it cannot go on.
 
         Started in this order, the way out before the way in:
-        1. the pipeline, so that what comes in can go through;
-        2. the sources, the queue's socket and the HTTP server.
+        1. the HTTP port is taken, so that nothing was emitted when it cannot be;
+        2. the pipeline, so that what comes in can go through;
+        3. the sources and the queue's socket; then the HTTP server answers.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         try:
+            server = HttpServer(self._app, self._settings)
             self._pipeline.start()
             self._pipeline.wait_until_ready(START_LIMIT, lambda: not self._signals)
             self._queue_server.start()
             self._scheduler.start()
             for source in self._sources:
                 source.start()
-            server = HttpServer(self._app, self._settings)
+            server.start()
             log.info("ready on http://%s", server.address)
             self._wake.wait()
             drained = self._wind_up(server)
@@ -144,7 +146,7 @@ class HttpServer:
     """Waitress in a thread of this process: Flask for the operators and the http source."""
 
     def __init__(self, app: Flask, settings: Settings) -> None:
-        """Listen and serve; raises PipelineFailed when the address is taken."""
+        """Take the address; raises PipelineFailed when another has it."""
         listen = settings.http.listen
         try:
             self._server = create_server(
@@ -163,6 +165,9 @@ class HttpServer:
             raise PipelineFailed(message) from error
         self._server.channel_class = Channel
         self.address = str(Address(listen.host, self._server.effective_port))
+
+    def start(self) -> None:
+        """Answer requests; those that came before have waited."""
         Thread(target=self._server.run, name="http", daemon=True).start()
 
     def close(self) -> None:
