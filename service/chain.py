@@ -49,14 +49,23 @@ class Step:
             message = f"{self.name} cannot be made: {type(error).__name__}: {error}"
             raise ConfigurationError(message) from error
 
-    def try_out(self) -> None:
-        """Open and close a new instance; raises ConfigurationError when that is not possible."""
+    def opened(self) -> Middleware:
+        """Return a new instance, open; raises ConfigurationError when that is not possible."""
         middleware = self.load()
         try:
             middleware.open()
-            middleware.close()
         except Exception as error:
             message = f"{self.name} cannot be opened: {type(error).__name__}: {error}"
+            raise ConfigurationError(message) from error
+        return middleware
+
+    def try_out(self) -> None:
+        """Open and close a new instance; raises ConfigurationError when that is not possible."""
+        middleware = self.opened()
+        try:
+            middleware.close()
+        except Exception as error:
+            message = f"{self.name} cannot be closed: {type(error).__name__}: {error}"
             raise ConfigurationError(message) from error
 
 

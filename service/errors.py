@@ -31,4 +31,4 @@ class ProcessLost(PenstockError):
 
 
 class PipelineFailed(PenstockError):
-    """The pipeline cannot go on; what was accepted and not yet emitted is named."""
+    """The pipeline cannot go on, and trying again would not help; the message says why."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from middleware.contract import Middleware
-from middleware.errors import ConfigurationError
 from service.answer import Answer, Asker, Blame
 from service.block import Block
 from service.border import Border, Lines
@@ -105,20 +104,10 @@ class ChainRunner:
             if middleware is None or known is None or known.params != step.params:
                 if middleware is not None and not step.shared:
                     middleware.close()
-                middleware = step.load()
-                if not step.shared:
-                    _open(step, middleware)
+                middleware = step.load() if step.shared else step.opened()
             self._middleware[step.name] = (step, middleware)
         names = [name for _, middleware in self._middleware.values() for name in middleware.reads]
         fields = [name for name in dict.fromkeys(names) if name not in {"cid", "time"}]
         whole = any(not middleware.reads for _, middleware in self._middleware.values())
         self._border = Border(self._settings, fields, whole=whole)
         self._version = chain.number
-
-
-def _open(step: Step, middleware: Middleware) -> None:
-    try:
-        middleware.open()
-    except Exception as error:
-        message = f"{step.name} cannot be opened: {type(error).__name__}: {error}"
-        raise ConfigurationError(message) from error

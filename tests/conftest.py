@@ -23,12 +23,6 @@ Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture
-def configure(tmp_path: Path) -> Callable[..., Path]:
-    """Write ``penstock.toml`` into the test's directory; see ``write_configuration``."""
-    return lambda **tables: write_configuration(tmp_path, **tables)
-
-
-@pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
     """Start daemons in the test's directory, with the tables given; none outlives the test.
 

@@ -46,6 +46,20 @@ def part(module: Path) -> str:
     return module.relative_to(ROOT / "service").parts[0].removesuffix(".py")
 
 
+def loaded_with(modules: str) -> set[str]:
+    """Return the names of all modules that a new interpreter holds after importing these."""
+    code = f"import sys, {modules}; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
 def test_imports_point_one_way(module: Path) -> None:
     inside = {name for name in imports(module) if name.split(".")[0] in {"middleware", "service"}}
@@ -70,26 +84,8 @@ def test_modules_are_short(module: Path) -> None:
 
 @pytest.mark.parametrize("heavy", ["flask", "apscheduler", "waitress", "structlog", "click"])
 def test_worker_and_state_host_load_nothing_heavy(heavy: str) -> None:
-    code = "import sys, service.worker, service.state_host; print('\\n'.join(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert heavy not in done.stdout.split()
+    assert heavy not in loaded_with("service.worker, service.state_host")
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, service.cli; print('\\n'.join(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert not {"numpy", "pydantic", "flask", "msgspec"} & set(done.stdout.split())
+    assert not {"numpy", "pydantic", "flask", "msgspec"} & loaded_with("service.cli")

@@ -62,7 +62,6 @@ class AppendedFile:
         """Cut half a write off; what fails is tried again before the next write."""
         if self._torn:
             os.ftruncate(descriptor, self._length)
-            os.lseek(descriptor, self._length, os.SEEK_SET)
             self._torn = False
 
 

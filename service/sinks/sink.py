@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -16,8 +16,6 @@ class Sink:
 
     class Params(BaseModel):
         """The parameters; a name not declared is an error."""
-
-    writes_to_stdout: ClassVar[bool] = False
 
     def __init__(self, params: Any) -> None:
         """Take ``params``, an instance of ``Params``."""

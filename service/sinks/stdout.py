@@ -12,8 +12,6 @@ from service.sinks.sink import Sink
 class StdoutSink(Sink):
     """Writes the kept lines to standard output, byte for byte as they came."""
 
-    writes_to_stdout = True
-
     def write(self, lines: bytes) -> None:
         """Write lines; raises PipelineFailed when nobody reads them any more."""
         try:

@@ -40,6 +40,13 @@ def test_a_step_that_reads_some_fields_cannot_lose_the_others() -> None:
     assert kept_events(result) == [{"cid": 1, "time": 2.0, "size": 3, "new": 1}]
 
 
+def test_a_changed_event_with_an_unread_field_that_no_reader_can_hold_dies_alone() -> None:
+    payload = b'{"cid":1,"time":2,"huge":1e400}\n' + line(4)
+    result = edited(payload, reads=["cid"], add={"new": 1})
+    assert kept_events(result) == [json.loads(line(4)) | {"new": 1}]
+    assert "out of range" in only_letter(result).reason
+
+
 def test_a_later_step_sees_what_an_earlier_one_changed() -> None:
     steps = (
         step("first", use="tests.core.steps:Editor", add={"colour": "blue", "cid": 8, "time": 3.0}),
