@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test faults lint bench clean system-packages
 
 run: .venv/installed
 	$(BIN)/penstock run --config config/penstock.toml
 
-test: .venv/installed-dev
+test: .venv/installed-dev system-packages
 	$(BIN)/python -m pytest
+
+# More of the tests that kill and break things: make faults N=5000
+N ?= 1000
+faults: .venv/installed-dev system-packages
+	$(BIN)/python -m pytest tests/faults --faults $(N)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -30,3 +35,13 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ .venv/installed
+
+# Some tests need these; where they cannot be installed, the tests are skipped and say so.
+system-packages:
+	@if command -v strace >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=""; else as_root="sudo -n"; fi; \
+	if command -v apt-get >/dev/null && $$as_root true 2>/dev/null; then \
+		$$as_root apt-get update -qq && \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends strace postgresql >/dev/null && exit 0; \
+	fi; \
+	echo "strace and postgresql are missing and cannot be installed from here: the tests that need them are skipped"

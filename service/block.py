@@ -77,6 +77,10 @@ class Submission:
     first_line: int | None
     received: float
     """When it was received, seconds since the epoch; ``max_future`` is measured from here."""
+    key: str | None = None
+    """The producer's idempotency key: lines that come again under it are not accepted again."""
+    patient: bool = True
+    """Its source waits as long as the disk is full; otherwise it is told so, and comes again."""
 
     @property
     def size(self) -> int:
@@ -84,19 +88,33 @@ class Submission:
         return size_of(self.payload)
 
     @classmethod
-    def of_lines(cls, source: str, payload: bytes, first_line: int = 1) -> Submission:
+    def of_lines(
+        cls,
+        source: str,
+        payload: bytes,
+        first_line: int = 1,
+        *,
+        key: str | None = None,
+        patient: bool = True,
+    ) -> Submission:
         """Return a submission of complete lines, received now."""
         if not payload.endswith(b"\n"):
             payload += b"\n"
-        return cls(source, payload, payload.count(b"\n"), first_line, time.time())
+        return cls(source, payload, payload.count(b"\n"), first_line, time.time(), key, patient)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where accepted lines are: ``lines`` rows of a block from ``first`` on (None: not counted)."""
+    """Where accepted lines are: ``lines`` rows of a block from ``first`` on (None: not counted).
+
+    ``repeated``: they came again under their idempotency key; this is where they were put then,
+    ``received`` when.
+    """
 
     first: Offset
     lines: int | None
+    received: float
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +140,8 @@ class Block:
     parts: tuple[Part, ...]
     chain: ChainVersion
     barrier: bool
+    sequence: int = 0
+    """Its entry in the journal."""
 
     @property
     def size(self) -> int:

@@ -138,7 +138,7 @@ class Border:
 
     def _latest(self, parts: Sequence[Part], lines: int) -> Any:
         """Return the largest time allowed: one number, or one for each line."""
-        if self._settings.max_future is None:
+        if self._settings.max_future is None or not parts:
             return np.inf
         limits = [part.received + self._settings.max_future for part in parts]
         if len(limits) == 1:

@@ -29,7 +29,8 @@ class Step:
     """One middleware's place in a chain version.
 
     ``resets`` counts how often its memory was emptied: a shared step whose memory has seen fewer
-    resets than its block names empties it first.
+    resets than its block names empties it first. All this holds from the offset ``since`` on, for
+    the ``reason`` given then.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Step:
     params: Mapping[str, Any]
     shared: bool
     resets: int = 0
+    since: str = "1.0"
+    reason: str = "configuration"
 
     def load(self) -> Middleware:
         """Return a new instance of the middleware, not yet open; raises ConfigurationError."""
@@ -99,14 +102,16 @@ class ChainVersion:
         mode: Mode | None = None,
         params: Mapping[str, Any] | None = None,
         reset: bool = False,
+        since: str = "1.0",
+        reason: str = "",
     ) -> ChainVersion:
-        """Return the next version, with one step changed.
+        """Return the next version, with one step changed from the offset ``since`` on.
 
         ``params`` replaces those it names and keeps the others. Raises KeyError for an unknown
         name and ConfigurationError for wrong parameters.
         """
         index = self.index(name)
-        step = self.steps[index]
+        step = replace(self.steps[index], since=since, reason=reason)
         if params is not None:
             merged = {**step.params, **params}
             load_middleware(step.use).parse_params(merged)

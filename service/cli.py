@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from service.cli_daemon import (
+    FAILED,
+    ask_daemon,
+    config_option,
+    exit_codes,
+    json_option,
+    load,
+    url_option,
+)
+from service.dead_letter_commands import dead as dead_letters
+
 if TYPE_CHECKING:
     from service.processing import Summary
     from service.settings import Settings
 
-FAILED: Final = 1
-BAD_CONFIGURATION: Final = 78
 INTERRUPTED: Final = 130
-
-config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    default=Path("config/penstock.toml"),
-    show_default=True,
-    help="The configuration file.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,6 +44,9 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+main.add_command(dead_letters)
+
+
 @main.command()
 @config_option
 def run(config: Path) -> None:
@@ -51,8 +54,8 @@ def run(config: Path) -> None:
     from service.logs import configure_logs
 
     configure_logs()
-    with _exit_codes(config):
-        settings = _load(config)
+    with exit_codes(config):
+        settings = load(config)
         from service.daemon import Daemon
 
         Daemon(settings).run()
@@ -82,8 +85,8 @@ def process(
         raise click.UsageError('--json and "--output -" would both write to standard output.')
     dead = dead or Path("dead.ndjson" if output == "-" else f"{output}.dead")
     _refuse_overwriting(inputs, output, dead)
-    with _exit_codes(config):
-        settings = _load(config)
+    with exit_codes(config):
+        settings = load(config)
         if workers is not None:
             count = settings.workers.model_copy(update={"count": workers})
             settings = settings.model_copy(update={"workers": count})
@@ -100,8 +103,8 @@ def process(
 @config_option
 def check(config: Path) -> None:
     """Check a configuration, with every class and parameter it names; changes nothing."""
-    with _exit_codes(config):
-        settings = _load(config)
+    with exit_codes(config):
+        settings = load(config)
         from service.configured import check_settings
 
         check_settings(settings)
@@ -126,10 +129,6 @@ def middleware() -> None:
     """Look at the middleware of a running daemon, and switch them."""
 
 
-url_option = click.option("--url", help="The daemon's address. [http.listen of the configuration]")
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print what the daemon answered."
-)
 reason_option = click.option("--reason", default="", help="Why; logged with the switch.")
 
 
@@ -139,7 +138,7 @@ reason_option = click.option("--reason", default="", help="Why; logged with the 
 @config_option
 def list_middleware(url: str | None, as_json: bool, config: Path) -> None:
     """List the middleware in the chain's order."""
-    answer = _ask(config, url, "GET", "")
+    answer = ask_daemon(config, url, "GET", "/middleware")
     if as_json:
         click.echo(json.dumps(answer))
         return
@@ -159,7 +158,9 @@ def _switch_command(name: str, mode: str, text: str) -> None:
         middleware_name: str, reason: str, url: str | None, as_json: bool, config: Path
     ) -> None:
         body = {"mode": mode, "reason": reason}
-        _print_switch(_ask(config, url, "PATCH", f"/{middleware_name}", body), as_json)
+        _print_switch(
+            ask_daemon(config, url, "PATCH", f"/middleware/{middleware_name}", body), as_json
+        )
 
 
 _switch_command("enable", "enabled", "Let a middleware decide.")
@@ -190,7 +191,7 @@ def set_params(
             raise click.UsageError(f"{assignment!r}: write PARAM=VALUE, such as window=600")
         params[param] = _json_or_text(value)
     body = {"params": params, "reason": reason}
-    _print_switch(_ask(config, url, "PATCH", f"/{name}", body), as_json)
+    _print_switch(ask_daemon(config, url, "PATCH", f"/middleware/{name}", body), as_json)
 
 
 @middleware.command()
@@ -201,29 +202,9 @@ def set_params(
 @config_option
 def reset(name: str, reason: str, url: str | None, as_json: bool, config: Path) -> None:
     """Empty a middleware's memory."""
-    _print_switch(_ask(config, url, "POST", f"/{name}/reset", {"reason": reason}), as_json)
-
-
-def _load(config: Path) -> Settings:
-    from service.settings import load_settings
-
-    return load_settings(config)
-
-
-@contextmanager
-def _exit_codes(config: Path) -> Iterator[None]:
-    """Turn Penstock's errors into messages and exit codes."""
-    from middleware.errors import ConfigurationError, PenstockError
-
-    try:
-        yield
-    except ConfigurationError as error:
-        for line in str(error).splitlines():
-            click.echo(line if line.startswith(f"{config}: ") else f"{config}: {line}", err=True)
-        sys.exit(BAD_CONFIGURATION)
-    except PenstockError as error:
-        click.echo(f"penstock: {error}", err=True)
-        sys.exit(FAILED)
+    _print_switch(
+        ask_daemon(config, url, "POST", f"/middleware/{name}/reset", {"reason": reason}), as_json
+    )
 
 
 def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path) -> None:
@@ -253,12 +234,12 @@ def _process(settings: Settings, inputs: tuple[str, ...], output: str, dead: Pat
     total = sum(Path(each).stat().st_size for each in inputs if each != "-")
     with _progress(total if "-" not in inputs else 0) as progress:
         summary = process(
-            over_files(settings, inputs, output), dead, lambda: bool(signals), progress
+            over_files(settings, inputs, output), inputs, dead, lambda: bool(signals), progress
         )
     if signals:
         click.echo(
             f"penstock: interrupted after {summary.accepted} events; "
-            "the output holds what was kept of these",
+            "the output holds what was kept of these, and the same command goes on from there",
             err=True,
         )
         sys.exit(INTERRUPTED if signals[0] == signal.SIGINT else FAILED)
@@ -288,16 +269,6 @@ def _print_summary(summary: Summary, dead: Path) -> None:
     row("dead", summary.dead, f"  see {dead}" if summary.dead else "")
     row("seconds", summary.seconds)
     row("events per second", round(summary.events_per_second))
-
-
-def _ask(config: Path, url: str | None, method: str, path: str, body: object = None) -> Any:
-    """Ask the running daemon; returns its answer, or ends the command with its message."""
-    from service.client import ask
-
-    with _exit_codes(config):
-        if url is None:
-            url = f"http://{_load(config).http.listen}"
-        return ask(url, method, f"/api/v1/middleware{path}", body)
 
 
 def _print_switch(answer: dict[str, Any], as_json: bool) -> None:

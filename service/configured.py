@@ -14,6 +14,7 @@ from middleware.loading import load_class, load_middleware
 from middleware.parameters import parse_params
 from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
+from service.emitter import Outlet
 from service.event_queue import EventQueue
 from service.settings import PartSettings, Settings
 from service.sinks.sink import Sink
@@ -38,14 +39,21 @@ def configured_chain(settings: Settings) -> ChainVersion:
     return ChainVersion(1, tuple(steps))
 
 
-def configured_sinks(settings: Settings) -> dict[str, Sink]:
+def configured_sinks(settings: Settings) -> dict[str, Outlet]:
     """Return the sinks by name, not yet open; raises ConfigurationError."""
     sinks = {}
     for index, part in enumerate(settings.sink):
         place = _place("sink", index, part)
         loaded = _load(place, part, "service.sinks", Sink)
         with _at(f"{place}.params"):
-            sinks[part.name] = loaded(parse_params(loaded, part.params))
+            # What a sink must know of events it need not be told twice.
+            known = {
+                name: value
+                for name, value in settings.event.model_dump().items()
+                if name in {"cid", "time", "time_format"} & loaded.Params.model_fields.keys()
+            }
+            sink = loaded(parse_params(loaded, known | part.params))
+        sinks[part.name] = Outlet(sink, refused_die=part.refused == "dead")
     return sinks
 
 
@@ -84,4 +92,4 @@ def check_settings(settings: Settings) -> None:
     configured_chain(settings)
     configured_sinks(settings)
     queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
-    configured_sources(settings, Surroundings(queue, settings, lambda _: None))
+    configured_sources(settings, Surroundings(queue, settings, lambda _: None, {}))

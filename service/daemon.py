@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import signal
+import time
 from http import HTTPStatus
-from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
-from typing import Final, TextIO
+from typing import Final
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from flask import Flask
@@ -20,15 +18,19 @@ from waitress.server import create_server
 from waitress.task import ErrorTask
 
 from service.admin.api import make_app
+from service.admin.dead_letters import dead_letters_api
 from service.admin.problems import problem
-from service.configured import configured_sources
+from service.configured import check_settings, configured_chain, configured_sources
+from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
 from service.operation import Operation
 from service.pipeline import Pipeline
+from service.recovery import as_accepted, configuration_of
 from service.settings import Address, Settings
 from service.sources.http import AT_ONCE
 from service.sources.source import Source, Surroundings
+from service.state_directory import Storage, lock_directory, open_storage
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +45,44 @@ class Daemon:
     """One daemon over one state directory."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load everything the settings name; raises ConfigurationError, PipelineFailed."""
+        """Load everything the settings name; raises ConfigurationError, PipelineFailed.
+
+        1. The configuration is checked before the state directory is touched.
+        2. The directory is locked, then read.
+        3. What was accepted under another chain is finished with that one.
+        """
         self._settings = settings
-        directory = settings.state.directory
-        self._lock = _lock(directory)
         self._wake = Event()
         self._signals = 0
-        self._pipeline = Pipeline(settings, directory / "dead.ndjson", self._wake.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_stop)
+        check_settings(settings)
+        configured = configuration_of(settings, configured_chain(settings))
+        directory = settings.state.directory
+        self._lock = lock_directory(directory)
+        self._dead_letters = DeadLetterStore(
+            directory / "penstock.db", settings.event.max_event_bytes
+        )
+        storage = open_storage(settings.state, configured, self._dead_letters)
+        if storage.unfinished(configured):
+            storage = self._finish(settings, storage)
+        self._storage = storage.adopting(configured)
+        self._pipeline = Pipeline(settings, self._storage, self._wake.set)
         self.operation = Operation(self._pipeline)
         self._scheduler = _scheduler(self.operation)
         self._app = make_app(self.operation)
+        self._app.register_blueprint(
+            dead_letters_api(self._dead_letters, self._pipeline.queue.submit),
+            url_prefix="/api/v1/dead-letters",
+        )
         self._scheduler.init_app(self._app)
         surroundings = Surroundings(
-            self._pipeline.queue, settings, self._pipeline.fail, self._scheduler, self._app
+            self._pipeline.queue,
+            settings,
+            self._pipeline.fail,
+            self._pipeline.intake.references,
+            self._scheduler,
+            self._app,
         )
         self._sources: list[Source] = configured_sources(settings, surroundings)
         self._queue_server = QueueServer(
@@ -67,21 +94,23 @@ class Daemon:
 
         Started in this order, the way out before the way in:
         1. the HTTP port is taken, so that nothing was emitted when it cannot be;
-        2. the pipeline, so that what comes in can go through;
-        3. the sources and the queue's socket; then the HTTP server answers.
+        2. the pipeline; once its processes are up, the HTTP server answers the operators;
+        3. what the journal holds is emitted: it was accepted first;
+        4. the sources and the queue's socket.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_stop)
         try:
             server = HttpServer(self._app, self._settings)
             self._pipeline.start()
-            self._pipeline.wait_until_ready(START_LIMIT, lambda: not self._signals)
+            began = time.monotonic()
+            self._pipeline.wait_until(lambda: self._pipeline.up, lambda: self._starting(began))
+            server.start()
+            self._pipeline.wait_until(lambda: self._pipeline.caught_up, lambda: not self._signals)
             self._queue_server.start()
-            self._scheduler.start()
+            self._schedule()
             for source in self._sources:
                 source.start()
-            server.start()
-            log.info("ready on http://%s", server.address)
+            if not self._signals:
+                log.info("ready on http://%s", server.address)
             self._wake.wait()
             drained = self._wind_up(server)
         finally:
@@ -90,8 +119,67 @@ class Daemon:
         self._pipeline.check()
         if not drained:
             left = self.operation.statistics().in_flight
-            message = f"stopped at once: {left} events in flight were accepted but not emitted"
-            raise PipelineFailed(message)
+            if self._settings.state.durability == "off":
+                message = f"stopped at once: {left} events were accepted, not emitted, and are lost"
+                raise PipelineFailed(message)
+            log.warning("stopped at once: the next start emits the %s events in flight", left)
+
+    def _starting(self, began: float) -> bool:
+        if time.monotonic() - began > START_LIMIT:
+            raise PipelineFailed("the workers did not get ready in time")
+        return not self._signals
+
+    def _finish(self, settings: Settings, storage: Storage) -> Storage:
+        """Emit what was accepted under the chain of before; raises PipelineFailed.
+
+        A signal to stop waits for that; a second one does not.
+        """
+        recovered = storage.recovered
+        log.warning(
+            "the chain's structure was changed: %s blocks accepted before go through it as it was",
+            recovered.pending,
+        )
+        configured = recovered.configuration
+        pipeline = Pipeline(as_accepted(settings, recovered), storage, self._wake.set)
+        try:
+            pipeline.start()
+            pipeline.wait_until(lambda: pipeline.caught_up, lambda: self._signals <= 1)
+            drained = pipeline.drain(lambda: self._signals <= 1)
+        finally:
+            pipeline.stop()
+        pipeline.check()
+        if not drained:
+            raise PipelineFailed("stopped at once: the next start goes on with what was accepted")
+        return storage.again(configured)
+
+    def _schedule(self) -> None:
+        """Start the scheduler with the daemon's own jobs."""
+        interval = self._settings.state.checkpoint_interval
+        self._scheduler.add_job(
+            id="checkpoint",
+            func=self._pipeline.checkpoint,
+            trigger="interval",
+            seconds=interval,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
+        self._scheduler.add_job(
+            id="purge dead letters",
+            func=self._purge_dead_letters,
+            trigger="interval",
+            hours=1,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
+        self._scheduler.start()
+
+    def _purge_dead_letters(self) -> None:
+        """Forget the dead letters that were decided long ago, as the journal forgets events."""
+        if self._storage.checkpoints is not None:
+            before = time.time() - self._settings.state.retention_age
+            self._dead_letters.purge(before, self._storage.checkpoints.oldest_block)
 
     def _wind_up(self, server: HttpServer) -> bool:
         """Stop taking in, emit what was accepted, then stop answering; in this order.
@@ -174,27 +262,6 @@ class HttpServer:
         """Let the answers under way finish, then close."""
         self._server.task_dispatcher.shutdown(cancel_pending=False, timeout=5)
         self._server.close()
-
-
-def _lock(directory: Path) -> TextIO:
-    """Hold the state directory for this process alone; raises PipelineFailed."""
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = (directory / "lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.seek(0)
-        owner = lock.read().strip() or "unknown"
-        lock.close()
-        message = (
-            f"{directory}: another penstock runs here (pid {owner}); "
-            "stop it, or give this one a state.directory of its own"
-        )
-        raise PipelineFailed(message) from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
 
 
 def _scheduler(operation: Operation) -> APScheduler:

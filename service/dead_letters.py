@@ -1,82 +1,127 @@
-"""The dead letters: events that could not be handled, each with its reason, as NDJSON lines."""
+"""Dead letters: events that could not be handled, each with its reason and where it came from."""
 
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
-import msgspec
-
-from service.block import Block, FileRange, Offset
-from service.passage import DeadLetter, Result
-from service.sinks.ndjson import AppendedFile
+from service.block import Block, Offset
+from service.origins import Origin
+from service.passage import DeadLetter
 
 EXCERPT: Final = 65_536
-"""Bytes of a bad line that are kept; longer ones are cut."""
+"""Bytes of an event that are shown; longer ones are cut."""
+
+_ID: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})(?::([a-z][a-z0-9_-]*))?")
 
 
-class DeadLetterFile:
-    """Writes dead letters in offset order; the file appears with the first one."""
+class LetterId(NamedTuple):
+    """Which dead letter: an event's offset, and the sink that refused it, "" for the chain.
 
-    def __init__(self, path: Path) -> None:
-        self._file = AppendedFile(path)
-        self._lines_before: dict[str, int] = {}
+    Written ``1234.17`` or ``1234.17:kept``. Several sinks can refuse one event.
+    """
 
-    def write(self, block: Block, result: Result) -> None:
-        """Write the dead letters of a block; called for every block, in order, to count lines."""
-        if result.dead:
-            records = [self._record(block, letter) for letter in result.dead]
-            self._file.write(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
-        if isinstance(block.payload, FileRange):
-            source = block.parts[0].source
-            before = 0 if block.payload.start == 0 else self._lines_before.get(source, 0)
-            self._lines_before[source] = before + result.lines
+    block: int
+    row: int
+    sink: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.offset}:{self.sink}" if self.sink else str(self.offset)
+
+    @property
+    def offset(self) -> Offset:
+        """The event's place in the total order."""
+        return Offset(self.block, self.row)
+
+    @classmethod
+    def parse(cls, text: str) -> LetterId:
+        """Return the id written as ``text``; raises ValueError."""
+        match = _ID.fullmatch(text)
+        if match is None:
+            raise ValueError(f'{text!r}: expected OFFSET or OFFSET:SINK, such as "1234.17"')
+        return cls(int(match[1]), int(match[2]), match[3] or "")
+
+
+class DeadLetters(Protocol):
+    """Takes dead letters from the emitter's thread, block after block.
+
+    Exactly once, as a sink with a position: ``open`` cuts off what came after the last checkpoint,
+    for the blocks after it are emitted again. What raises OSError is tried again.
+    """
+
+    def open(self, position: Any) -> None:
+        """Get ready; ``position`` is that of the last checkpoint, None at first.
+
+        Raises OSError when that is not possible now, PipelineFailed when it never will be.
+        """
+
+    def write(
+        self,
+        block: Block,
+        letters: Sequence[DeadLetter],
+        origin: Callable[[Block, int], Origin],
+    ) -> None:
+        """Keep what the border or the chain turned away of one block; the same again is ignored."""
+
+    def refuse(
+        self,
+        sink: str,
+        block: Block,
+        letter: DeadLetter,
+        origin: Callable[[Block, int], Origin],
+    ) -> None:
+        """Keep an event that a sink refuses; it survives a loss of power on return."""
+
+    def refused(self, sink: str, block: int) -> frozenset[int]:
+        """Return the rows of a block that a sink refused before; asked in the blocks' order."""
+
+    def position(self) -> Any:
+        """Return how far it is, as plain data; ``flush`` makes it last."""
+
+    def flush(self) -> None:
+        """Return when all that was written will survive a loss of power; raises OSError."""
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _record(self, block: Block, letter: DeadLetter) -> dict[str, Any]:
-        source, line, received = self._origin(block, letter.row)
-        record: dict[str, Any] = {
-            "offset": str(Offset(block.number, letter.row)),
-            "source": source,
-            "line": line,
-            "time": datetime.fromtimestamp(received, UTC).isoformat(timespec="milliseconds"),
-            "reason": letter.reason,
-        }
-        if isinstance(block.payload, FileRange):
-            record["path"] = block.payload.path
-        if letter.middleware is not None:
-            record |= {"middleware": letter.middleware, "attempts": letter.attempts}
-        if letter.traceback is not None:
-            record["traceback"] = letter.traceback
-        return {name: _writable(value) for name, value in record.items()} | _readable(letter.event)
-
-    def _origin(self, block: Block, row: int) -> tuple[str, int, float]:
-        """Return the source of a row, its line there, and when it was received."""
-        for part in block.parts:
-            if part.lines is None or row < part.lines:
-                break
-            row -= part.lines
-        if part.first_line is not None:
-            return part.source, part.first_line + row, part.received
-        restarts = isinstance(block.payload, FileRange) and block.payload.start == 0
-        before = 0 if restarts else self._lines_before.get(part.source, 0)
-        return part.source, before + row + 1, part.received
+        """Give back what ``open`` took."""
 
 
-def _writable(value: Any) -> Any:
-    """Return text that JSON can hold: what is no character is spelt out."""
+def describe(letter_id: LetterId, letter: DeadLetter, origin: Origin) -> dict[str, Any]:
+    """Return a dead letter as plain data for JSON, all but its event."""
+    received = datetime.fromtimestamp(origin.received, UTC)
+    record: dict[str, Any] = {
+        "offset": str(letter_id.offset),
+        "source": origin.source,
+        "line": origin.line,
+        "time": received.isoformat(timespec="milliseconds"),
+        "reason": letter.reason,
+    }
+    if origin.path is not None:
+        record["path"] = origin.path
+    if letter_id.sink:
+        record["sink"] = letter_id.sink
+    if letter.middleware is not None:
+        record |= {"middleware": letter.middleware, "attempts": letter.attempts}
+    if letter.traceback is not None:
+        record["traceback"] = letter.traceback
+    return {name: writable(value) for name, value in record.items()}
+
+
+def writable(value: Any) -> Any:
+    """Return text that UTF-8 can hold: what is no character is spelt out."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _readable(event: bytes) -> dict[str, Any]:
-    """Return the event as text, or as base64 where it is none; cut if it is very long."""
-    cut: dict[str, Any] = {"event_bytes": len(event)} if len(event) > EXCERPT else {}
+def readable(event: bytes, size: int | None = None) -> dict[str, Any]:
+    """Return an event as ``event``, its text, or as ``event_base64`` where it is none.
+
+    Cut if it is very long; ``event_bytes`` then tells how long it was: ``size``, if given.
+    """
+    size = len(event) if size is None else size
     excerpt = event[:EXCERPT]
+    cut: dict[str, Any] = {"event_bytes": size} if size > len(excerpt) else {}
     try:
         text = excerpt.decode()
     except UnicodeDecodeError as error:

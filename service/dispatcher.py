@@ -4,28 +4,24 @@ Invariants:
 
 1. A worker has its blocks in rising order, and the lowest unfinished block is first in line at
    its worker. So that worker never waits for another one in the sequencer: no deadlock is possible.
-2. A block is kept until it has been emitted and lies at or before the checkpoint: whatever dies,
-   all that is needed to do the work again is here.
+2. A block is kept until it has been emitted and lies at or before the snapshot: whatever child
+   dies, all that is needed to do the work again is here.
 3. Everything here happens under one lock, and nothing under it waits.
 """
 
 from __future__ import annotations
 
 import heapq
-import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import Final, NamedTuple, Protocol
 
-from service.answer import Blame, Failure
 from service.block import Block
 from service.passage import Result
-from service.progress import ASKING, BATCH, NOTHING, RAISED, Place
+from service.progress import ASKING, NOTHING, Place
+from service.suspicion import Suspicion
 from service.worker import Task
-
-log = logging.getLogger(__name__)
 
 WINDOW: Final = 2
 """Blocks a worker has at once: one to work at, one already in its pipe."""
@@ -34,10 +30,7 @@ AHEAD: Final = 8
 """Blocks per worker that may be finished while an earlier one is not: bounds the reordering."""
 
 SNAPSHOT_SHARE: Final = 4
-"""A checkpoint is taken at most once for so many times its own size of input."""
-
-CARELESS_DEATHS: Final = 2
-"""Deaths over one block after which its events are read and asked one by one."""
+"""A snapshot is taken at most once for so many times its own size of input."""
 
 
 class Link(Protocol):
@@ -54,10 +47,7 @@ class Kept:
     """A block that may have to be asked again, and what was learnt about it."""
 
     block: Block
-    careful: bool = False
-    deaths: int = 0
-    suspects: Counter[tuple[int, int]] = field(default_factory=Counter)
-    failed: dict[int, dict[int, Failure]] = field(default_factory=dict)
+    suspicion: Suspicion = field(default_factory=Suspicion)
 
 
 class Barrier(NamedTuple):
@@ -84,7 +74,7 @@ class Dispatcher:
         """Report each result to ``finished``, possibly twice and in any order.
 
         ``room``: bytes that may be accepted and not yet emitted. ``checkpoint_size``: bytes of
-        input between two checkpoints. ``remembers``: there is a state host.
+        input between two barriers. ``remembers``: there is a state host.
         """
         self._finished = finished
         self._retries = retries
@@ -100,12 +90,19 @@ class Dispatcher:
         self._unsettled_size = 0
         self._kept_size = 0
         self._since_barrier = 0
+        self._blocks_since_barrier = 0
         self._generation = 0
         self._state_address = ""
         self._state_ready = not remembers
         self._barriers: set[int] = set()
         self._closed = False
-        self.checkpoint: bytes | None = None
+        self.snapshot: bytes | None = None
+        """The memory that the next state host starts from, None at the very beginning."""
+
+    def start_from(self, block: int, snapshot: bytes | None) -> None:
+        """Begin right after a block, with what the shared steps remember there."""
+        self._settled = block
+        self.snapshot = snapshot
 
     # ---- the intake's side
 
@@ -124,8 +121,13 @@ class Dispatcher:
             )
 
     def wants_barrier(self) -> bool:
-        """Say whether a snapshot should be taken after the next block."""
-        return self._remembers and self._since_barrier >= self._barrier_distance()
+        """Say whether the next block should be a barrier."""
+        return self._since_barrier >= self._barrier_distance()
+
+    @property
+    def blocks_since_barrier(self) -> int:
+        """The blocks accepted since the last barrier."""
+        return self._blocks_since_barrier
 
     def accept(self, block: Block) -> None:
         """Keep a block and hand it to a worker as soon as one is free."""
@@ -134,6 +136,7 @@ class Dispatcher:
             self._kept_size += block.size
             self._unsettled_size += block.size
             self._since_barrier = 0 if block.barrier else self._since_barrier + block.size
+            self._blocks_since_barrier = 0 if block.barrier else self._blocks_since_barrier + 1
             heapq.heappush(self._pending, block.number)
             self._wake()
 
@@ -155,9 +158,12 @@ class Dispatcher:
             heapq.heappop(self._pending)
             link.in_flight[number] = self._generation
             kept = self._kept[number]
-            blame = Blame(kept.careful, {step: dict(at) for step, at in kept.failed.items()})
             return Task(
-                kept.block, blame, self._over(number), self._generation, self._state_address
+                kept.block,
+                kept.suspicion.blame(),
+                self._over(number),
+                self._generation,
+                self._state_address,
             )
 
     def done(self, link: Link, number: int, result: Result) -> None:
@@ -191,14 +197,14 @@ class Dispatcher:
         """Take back a dead worker's blocks and remember what it was doing to the first of them."""
         with self._changed:
             for number, generation in link.in_flight.items():
-                # Blocks before the checkpoint were emitted with an earlier generation's results.
+                # Blocks before the snapshot were emitted with an earlier generation's results.
                 if number in self._kept and generation == self._generation and self._state_ready:
                     heapq.heappush(self._pending, number)
             if link.in_flight:
                 first = min(link.in_flight)
                 for place in places:
                     if place.block == first:
-                        self._blame(place, how)
+                        self._suspect(place, how)
             link.in_flight.clear()
             self._wake()
 
@@ -211,10 +217,10 @@ class Dispatcher:
             self._barriers.clear()
             for place in places:
                 if place.position not in {NOTHING, ASKING}:
-                    self._blame(place, how)
+                    self._suspect(place, how)
 
     def state_ready(self, generation: int, address: str) -> None:
-        """Hand out again, in order, every block after the checkpoint that the state host has."""
+        """Hand out again, in order, every block after the snapshot that the state host has."""
         with self._changed:
             self._generation = generation
             self._state_address = address
@@ -236,16 +242,16 @@ class Dispatcher:
             self._barriers = {later for later in self._barriers if later > block}
             return Barrier(block, self._generation, self._state_address)
 
-    def adopt_checkpoint(self, barrier: Barrier, checkpoint: bytes) -> None:
+    def adopt_snapshot(self, barrier: Barrier, snapshot: bytes | None) -> None:
         """From now on start state hosts from here; forget the blocks up to it.
 
         Comes too late when the state host has died since: the next one may be starting from the
-        earlier checkpoint, and the blocks after that one are needed.
+        earlier snapshot, and the blocks after that one are needed.
         """
         with self._changed:
             if barrier.generation != self._generation or not self._state_ready:
                 return
-            self.checkpoint = checkpoint
+            self.snapshot = snapshot
             for number in [number for number in self._kept if number <= barrier.block]:
                 self._drop(number)
             # In a replay one may wait for a second worker: it was answered and emitted before.
@@ -270,7 +276,17 @@ class Dispatcher:
             self._changed.wait_for(lambda: self._closed or self._unsettled_size == 0, limit)
             return self._unsettled_size == 0
 
+    @property
+    def last_settled(self) -> int:
+        """The last block that was emitted."""
+        return self._settled
+
     # ---- everybody's side
+
+    def wait_for_progress(self, limit: float) -> None:
+        """Wait until anything changes here, ``limit`` seconds at most."""
+        with self._changed:
+            self._changed.wait(limit)
 
     def close(self) -> None:
         """Let go of everyone who waits here: the pipeline is stopping."""
@@ -298,7 +314,11 @@ class Dispatcher:
         return min(self._settled, min([lowest, *busy]) - 1)
 
     def _barrier_distance(self) -> int:
-        return max(self._checkpoint_size, SNAPSHOT_SHARE * len(self.checkpoint or b""))
+        return max(self._checkpoint_size, SNAPSHOT_SHARE * len(self.snapshot or b""))
+
+    def _suspect(self, place: Place, how: str) -> None:
+        if place.block in self._kept:
+            self._kept[place.block].suspicion.learn(place, how, self._retries)
 
     def _drop(self, number: int) -> None:
         self._kept_size -= self._kept.pop(number).block.size
@@ -307,26 +327,3 @@ class Dispatcher:
         for link in self._links:
             if len(link.in_flight) < WINDOW and self._pending:
                 link.wake()
-
-    def _blame(self, place: Place, how: str) -> None:
-        """Learn from a death: after bounded attempts the one event to blame fails alone."""
-        kept = self._kept.get(place.block)
-        if kept is None:
-            return
-        kept.deaths += 1
-        if place.position == RAISED or kept.deaths >= CARELESS_DEATHS:
-            kept.careful = True
-        if place.position in {NOTHING, ASKING, BATCH, RAISED}:
-            return
-        culprit = (place.step, place.position)
-        kept.suspects[culprit] += 1
-        attempts = kept.suspects[culprit]
-        if attempts > self._retries:
-            failures = kept.failed.setdefault(place.step, {})
-            failures[place.position] = Failure(how, attempts)
-            log.error(
-                "block %s: an event %s %s times and goes to the dead letters",
-                place.block,
-                how,
-                attempts,
-            )

@@ -19,7 +19,7 @@ from threading import Condition, Thread
 from typing import Any, NamedTuple
 
 from service.block import FileRange, Receipt, Submission
-from service.errors import QueueClosed, QueueFull
+from service.errors import NotAccepted, QueueClosed, QueueFull, StorageFull
 
 
 class Waiting(NamedTuple):
@@ -49,17 +49,20 @@ class EventQueue:
         self._waiting: deque[Waiting] = deque()
         self._changed = Condition()
         self._closed = False
+        self._refusal: str | None = None
 
     def submit(self, submission: Submission, limit: float | None = None) -> Future[Receipt]:
         """Hand in lines and return the future of their receipt.
 
         Waits at most ``limit`` seconds for room, without end when None. Raises QueueFull when there
-        was none, QueueClosed when the daemon is stopping. Cancelling the future withdraws the
-        submission, unless the intake has taken it.
+        was none, StorageFull when the disk has none, QueueClosed when the daemon is stopping.
+        Cancelling the future withdraws the submission, unless the intake has taken it.
         """
         waiting = Waiting(submission, Future())
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_room(submission), limit):
+                if self._refusal is not None:
+                    raise StorageFull(self._refusal)
                 raise QueueFull("the queue is full; offer the events again later")
             if self._closed:
                 raise QueueClosed("the daemon is stopping and takes nothing in any more")
@@ -68,12 +71,16 @@ class EventQueue:
             self._changed.notify_all()
         return waiting.accepted
 
-    def put(self, source: str, lines: bytes, limit: float | None = None) -> Receipt:
+    def put(
+        self, source: str, lines: bytes, limit: float | None = None, key: str | None = None
+    ) -> Receipt:
         """Hand in NDJSON lines and wait until they are accepted; the form for other processes.
 
-        Raises as ``submit`` does.
+        Lines that come again under the same idempotency ``key`` are not accepted again. Raises as
+        ``submit`` does.
         """
-        return self.submit(Submission.of_lines(source, lines), limit).result()
+        submission = Submission.of_lines(source, lines, key=key, patient=limit is None)
+        return self.submit(submission, limit).result()
 
     def take(self, size: int, linger: float) -> list[Waiting] | None:
         """Return the next submissions, in order: those that make one block.
@@ -102,11 +109,34 @@ class EventQueue:
             self._changed.notify_all()
             return taken
 
+    def refuse(self, why: str | None) -> None:
+        """Let nothing new in, since the disk is full; None lets it in again."""
+        if why == self._refusal:
+            return
+        with self._changed:
+            self._refusal = why
+            self._changed.notify_all()
+
+    def reject_waiting(self, error: NotAccepted) -> None:
+        """Give everything that waits back to its producers, as not accepted."""
+        with self._changed:
+            while self._waiting:
+                waiting = self._waiting.popleft()
+                self._move(waiting.submission, -1)
+                if waiting.accepted.set_running_or_notify_cancel():
+                    waiting.accepted.set_exception(error)
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Refuse everything from now on; what is in the queue can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Say whether everything is refused from now on."""
+        return self._closed
 
     @property
     def level(self) -> QueueLevel:
@@ -117,9 +147,10 @@ class EventQueue:
         level, bounds = self._level, self._bounds
         return (
             self._closed
-            or not self._waiting
+            or (not self._waiting and self._refusal is None)
             or (
-                level.events + (submission.lines or 1) <= bounds.events
+                self._refusal is None
+                and level.events + (submission.lines or 1) <= bounds.events
                 and level.bytes + submission.size <= bounds.bytes
             )
         )

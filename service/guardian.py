@@ -1,4 +1,4 @@
-"""The guardian: kills what hangs, replaces the state host, takes the checkpoints.
+"""The guardian: kills what hangs, and replaces the state host.
 
 Only the oldest block in flight can be late: every other one may be waiting for it. So one look at
 its worker, and at the state host if the worker is asking it, shows whether the stream still moves.
@@ -15,7 +15,7 @@ from typing import Final
 from service.dispatcher import Dispatcher
 from service.errors import ProcessLost
 from service.progress import ASKING, NOTHING
-from service.state_host import StateClient, StateHost
+from service.state_host import StateHost
 from service.threads import start_thread
 from service.worker_pool import WorkerLink
 
@@ -111,7 +111,6 @@ class StateKeeper:
     def start(self) -> None:
         """Start the first state host, without waiting for it."""
         self._thread = start_thread("state-keeper", self._run, self._failed)
-        start_thread("checkpoints", self._take_checkpoints, self._failed)
 
     def stop(self) -> None:
         """End the state host; call when nobody asks it any more."""
@@ -124,7 +123,7 @@ class StateKeeper:
         pause = 0.0
         while not self._stopping.wait(pause):
             try:
-                self._host.start(self._dispatcher.checkpoint)
+                self._host.start(self._dispatcher.snapshot)
             except ProcessLost as error:
                 log.warning("%s; it is tried again, nothing is lost", error)
                 pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
@@ -139,19 +138,10 @@ class StateKeeper:
             if self._stopping.is_set():
                 return
             log.warning(
-                "the state host ended (exit code %s); another one starts from the last checkpoint "
+                "the state host ended (exit code %s); another one starts from the last snapshot "
                 "and is asked again, nothing is lost",
                 exitcode,
             )
             self.restarts += 1
             how = f"ended the state host, or took longer than the deadline of {self._deadline:g} s"
             self._dispatcher.state_died(self._host.places(), how)
-
-    def _take_checkpoints(self) -> None:
-        while (barrier := self._dispatcher.next_barrier()) is not None:
-            try:
-                client = StateClient(barrier.state_address, self._host.key)
-                checkpoint = client.checkpoint(barrier.block)
-            except ProcessLost:
-                continue  # the next state host passes this barrier again
-            self._dispatcher.adopt_checkpoint(barrier, checkpoint)

@@ -17,14 +17,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class LastSwitch:
-    """From which offset the present state of a middleware holds, and why."""
-
-    offset: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Stats:
     """What became of the events, and how those are who work on them.
 
@@ -57,7 +49,6 @@ class Operation:
         self._pipeline = pipeline
         self._began = time.monotonic()
         self._lock = Lock()
-        self._switches: dict[str, LastSwitch] = {}
 
     @property
     def ready(self) -> bool:
@@ -69,6 +60,8 @@ class Operation:
         """Say what is missing to be ready."""
         if self.draining:
             return "stopping: what was accepted is still emitted, nothing new is taken in"
+        if self._pipeline.up:
+            return "recovering: what was accepted before the start is not emitted yet"
         return "starting: a worker or the state host is not up yet"
 
     def middleware(self) -> list[dict[str, Any]]:
@@ -78,7 +71,6 @@ class Operation:
     def describe(self, name: str) -> dict[str, Any]:
         """Describe one middleware: how it is now and since when; raises KeyError."""
         step = self._pipeline.intake.chain.step(name)
-        last = self._switches.get(name, LastSwitch("1.0", "configuration"))
         return {
             "name": step.name,
             "use": step.use,
@@ -86,8 +78,8 @@ class Operation:
             "params": dict(step.params),
             "shared": step.shared,
             "resets": step.resets,
-            "offset": last.offset,
-            "reason": last.reason,
+            "offset": step.since,
+            "reason": step.reason,
         }
 
     def switch(
@@ -106,10 +98,10 @@ class Operation:
         with self._lock:
             if reset and not self._pipeline.intake.chain.step(name).shared:
                 raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
-            offset, step = self._pipeline.switch(name, mode=mode, params=params, reset=reset)
-            self._switches[name] = LastSwitch(str(offset), reason)
+            step = self._pipeline.switch(name, mode=mode, params=params, reset=reset, reason=reason)
         what = "reset" if reset else f"{step.mode} with {dict(step.params)}"
-        log.info("%s: %s from offset %s on (%s)", name, what, offset, reason or "no reason given")
+        why = reason or "no reason given"
+        log.info("%s: %s from offset %s on (%s)", name, what, step.since, why)
         return self.describe(name)
 
     def statistics(self) -> Stats:

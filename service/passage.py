@@ -47,9 +47,15 @@ class Result:
     emitted: int
     kept: bytes
     dead: list[DeadLetter]
+    kept_rows: bytes = b""
+    """One bit for each line of the block, set where it was kept."""
     dropped: dict[str, int] = field(default_factory=dict)
     shadow: dict[str, int] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def rows(self) -> Integers:
+        """Return the line in the block of each kept event, int64[emitted]."""
+        return np.flatnonzero(np.unpackbits(np.frombuffer(self.kept_rows, np.uint8)))
 
 
 class Passage:
@@ -108,7 +114,10 @@ class Passage:
     def result(self) -> Result:
         """Return what became of the block, once every step was applied."""
         self._result.emitted = len(self._alive)
-        self._result.kept = self._kept()
+        keep = np.zeros(len(self._lines.stops), np.bool_)
+        keep[self._lines.rows[self._alive]] = True
+        self._result.kept_rows = np.packbits(keep).tobytes()
+        self._result.kept = self._kept(keep)
         self._result.dead.sort(key=lambda letter: letter.row)
         return self._result
 
@@ -199,17 +208,15 @@ class Passage:
             return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
         return moment
 
-    def _kept(self) -> bytes:
+    def _kept(self, keep: Mask) -> bytes:
         lines = self._lines
         if len(self._alive) == len(lines.stops) and not self._encoded:
             return lines.payload
-        rows = lines.rows[self._alive]
         if self._encoded:
-            indices = zip(self._alive.tolist(), rows.tolist(), strict=True)
+            rows = lines.rows[self._alive].tolist()
+            indices = zip(self._alive.tolist(), rows, strict=True)
             written = [self._encoded.get(index) or lines.line(row) for index, row in indices]
             return b"".join([line + b"\n" for line in written])
-        keep = np.zeros(len(lines.stops), np.bool_)
-        keep[rows] = True
         view = np.frombuffer(lines.payload, np.uint8)
         return view[np.repeat(keep, lines.stops + 1 - lines.starts)].tobytes()
 

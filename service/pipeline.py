@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
-from service.block import Block, Offset
+from service.block import Block
 from service.border import check_reads
-from service.chain import Mode, Step
-from service.configured import configured_chain, configured_sinks
-from service.dead_letters import DeadLetterFile
+from service.chain import ChainVersion, Mode, Step
+from service.checkpointer import Checkpointer
+from service.configured import configured_sinks
 from service.dispatcher import Dispatcher
 from service.emitter import Emitter
-from service.errors import PipelineFailed
+from service.errors import NotAccepted, PipelineFailed, QueueClosed, SinkFailed, StorageFull
 from service.event_queue import EventQueue
 from service.guardian import DeadlineGuard, StateKeeper
 from service.intake import Intake
+from service.origins import Origins
 from service.passage import Result
 from service.settings import Settings
+from service.state_directory import Storage
 from service.state_host import StateHost
 from service.statistics import Statistics
 from service.threads import start_thread
 from service.worker import WorkerPlan
 from service.worker_pool import WorkerLink
 
+log = logging.getLogger(__name__)
+
 STUCK_LIMIT: Final = 1.0
 """Seconds a sink may take to finish a write when nothing is to be waited for: it may never."""
+
+CHECKPOINT_LIMIT: Final = 60.0
+"""Seconds the last checkpoint may take; without it the next start only has more to do again."""
+
+RECOVERY_LIMIT: Final = 5.0
+"""Seconds a switch waits until everything in the journal has its place again."""
 
 _LOOK: Final = 0.05
 """Seconds between two looks whether to go on waiting."""
@@ -41,36 +52,62 @@ class Pipeline:
     the events. ``problem`` says why the pipeline cannot go on, once it cannot.
     """
 
-    def __init__(self, settings: Settings, dead_letters: Path, failed: Callable[[], None]) -> None:
-        """Load the chain and the sinks; raises ConfigurationError. Nothing is started yet.
+    def __init__(self, settings: Settings, storage: Storage, failed: Callable[[], None]) -> None:
+        """Load the sinks and wire everything; raises ConfigurationError. Nothing is started yet.
 
         ``failed`` is called once, from any thread, when there is a ``problem``.
         """
         self.settings = settings
         self.problem: str | None = None
         self._failed = failed
-        chain = configured_chain(settings)
-        self._sinks = configured_sinks(settings)
+        self._storage = storage
+        recovered = storage.recovered
+        checkpoint = recovered.checkpoint
+        start = recovered.start
+        chain = start.chain
+        self._outlets = configured_sinks(settings)
         self._runtime = tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True)
-        self._dead_letters = DeadLetterFile(dead_letters)
         self._problem_lock = Lock()
-        self.statistics = Statistics(step.name for step in chain.steps)
+        steps = [step.name for step in chain.steps]
+        self.statistics = Statistics(steps, checkpoint.statistics if checkpoint else None)
         self.queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
         self._dispatcher = Dispatcher(
             self._finished,
             workers=settings.workers.count,
             retries=settings.workers.retries,
             room=settings.queue.bytes,
-            checkpoint_size=settings.state.checkpoint,
+            checkpoint_size=settings.state.checkpoint_bytes,
             remembers=chain.remembers,
         )
-        self.intake = Intake(self.queue, self._dispatcher, self.statistics, settings.block, chain)
+        self._dispatcher.start_from(start.block, checkpoint.memory if checkpoint else None)
+        self.intake = Intake(
+            self.queue,
+            self._dispatcher,
+            self.statistics,
+            settings.block,
+            storage.journal,
+            storage.space,
+        )
+        self.intake.start_from(start)
         self.emitter = Emitter(
-            self._sinks, self._dead_letters, self.statistics, self._dispatcher.settled
+            self._outlets,
+            storage.dead_letters,
+            Origins(checkpoint.origins if checkpoint else None),
+            self.statistics,
+            self._dispatcher.settled,
+            after=start.block,
         )
         self._host = StateHost(self.runtime_directory, chain.steps, settings.workers.retries)
         self.keeper = StateKeeper(
             self._dispatcher, self._host, settings.workers.deadline, self.fail
+        )
+        self.checkpointer = Checkpointer(
+            self._dispatcher,
+            self.emitter,
+            storage.journal,
+            storage.checkpoints,
+            recovered.configuration,
+            self._host.key if chain.remembers else None,
         )
         self.links = [self._link(index) for index in range(settings.workers.count)]
         self._dispatcher.connect(self.links)
@@ -93,56 +130,73 @@ class Pipeline:
     @property
     def remembers(self) -> bool:
         """Say whether any step is shared, so that there is a state host."""
-        return self.intake.chain.remembers
+        return self._storage.recovered.start.chain.remembers
 
     @property
     def ready(self) -> bool:
+        """Say whether every process is up, and what the journal held is emitted."""
+        return self.up and self.caught_up
+
+    @property
+    def up(self) -> bool:
         """Say whether the state host and every worker are up."""
         return all(link.ready.is_set() for link in self.links) and (
             self.keeper.ready.is_set() or not self.remembers
         )
 
+    @property
+    def caught_up(self) -> bool:
+        """Say whether everything that the journal held at the start was emitted."""
+        intake = self.intake
+        return intake.recovered.is_set() and self._dispatcher.last_settled >= intake.last_recovered
+
     def start(self) -> None:
         """Start, from the end of the path to its beginning; raises PipelineFailed.
 
-        1. The sinks, so that a path that cannot be written is found before anything else runs.
-        2. The emitter, then the state host and the workers, which start side by side.
-        3. The intake, which waits for whatever comes.
+        1. The sinks, so that a path that cannot be written is found before anything else runs;
+           each goes back to where the last checkpoint saw it. The dead letters likewise.
+        2. At the very first start, and when a sink is new, a checkpoint: where the sinks were
+           before anything came.
+        3. The emitter, then the state host and the workers, which start side by side.
+        4. The intake, which takes up what the journal holds, then waits for whatever comes.
         """
-        for name, sink in self._sinks.items():
-            try:
-                sink.open()
-            except OSError as error:
-                raise PipelineFailed(f'sink "{name}": cannot be opened: {error}') from error
+        self._open_sinks()
+        self._save_new_positions()
         self._threads.append(start_thread("emitter", self.emitter.run, self.fail))
         if self.remembers:
             self.keeper.start()
+        self.checkpointer.start(self.fail)
         for link in self.links:
             link.start()
         self._guard.start()
         self._intake_thread = start_thread("intake", self.intake.run, self.fail)
 
-    def wait_until_ready(self, limit: float, go_on: Callable[[], bool]) -> None:
-        """Wait until the state host and every worker are up, or ``go_on`` says no.
+    def wait_until(self, reached: Callable[[], bool], go_on: Callable[[], bool]) -> bool:
+        """Wait until ``reached`` says yes, or ``go_on`` no; return what ``reached`` said.
 
-        Raises PipelineFailed when they are not within ``limit`` seconds.
+        Raises PipelineFailed when the pipeline cannot go on.
         """
-        waits = [link.ready for link in self.links]
-        if self.remembers:
-            waits.append(self.keeper.ready)
-        for wait in waits:
-            while not wait.wait(_LOOK):
-                self.check()
-                if not go_on():
-                    return
-                limit -= _LOOK
-                if limit <= 0:
-                    raise PipelineFailed("the workers did not get ready in time")
+        while not reached():
+            self.check()
+            if not go_on():
+                return False
+            self._dispatcher.wait_for_progress(_LOOK)
+        return True
 
     def check(self) -> None:
         """Raise PipelineFailed if the pipeline cannot go on."""
         if self.problem is not None:
             raise PipelineFailed(self.problem)
+
+    def checkpoint(self) -> int | None:
+        """Have a checkpoint taken now, unless there is nothing new; return its block."""
+        if not self.intake.recovered.is_set():
+            return None
+        try:
+            return self.intake.place_barrier()
+        except StorageFull as error:
+            log.warning("no checkpoint: %s", error)
+            return None
 
     def drain(self, go_on: Callable[[], bool]) -> bool:
         """Emit everything accepted; say whether all was.
@@ -150,17 +204,23 @@ class Pipeline:
         ``go_on`` is asked a few times a second, and ends the draining by saying no. In this order:
         1. the queue refuses what is new;
         2. the intake accepts what is still in it;
-        3. the workers and the emitter finish.
+        3. a last barrier follows;
+        4. the workers and the emitter finish, and a checkpoint is taken there: the next start has
+           nothing to do again.
         """
         self.queue.close()
-        while self.problem is None and go_on():
+        while self.problem is None and go_on() and self._intake_thread.is_alive():
             self._intake_thread.join(_LOOK)
-            if self._intake_thread.is_alive():
-                continue
+        if self._intake_thread.is_alive() or self.problem is not None:
+            return False
+        last = self.checkpoint()
+        while self.problem is None and go_on():
             if self._dispatcher.wait_until_settled(_LOOK):
                 self._drained = True
-                return True
-        return False
+                break
+        if self._drained and last is not None:
+            self.checkpointer.wait_for(last, CHECKPOINT_LIMIT)
+        return self._drained
 
     def stop(self) -> None:
         """Stop at once, from the beginning of the path to its end.
@@ -168,9 +228,12 @@ class Pipeline:
         1. Nobody waits for room, and the queue takes nothing in.
         2. The guard, so that nothing is taken for hung while it stops.
         3. The workers, which close their steps, then the state host, which nobody asks any more.
-        4. The emitter, then the sinks, which nobody writes to any more.
+        4. The emitter, then the sinks and the journal, which nobody writes to any more.
+
+        What is not emitted by then is in the journal.
         """
         self.queue.close()
+        self.intake.stop()
         self._dispatcher.close()
         self._guard.stop()
         for link in self.links:
@@ -180,13 +243,15 @@ class Pipeline:
         for link in self.links:
             link.stop()
         self.keeper.stop()
+        self.checkpointer.join()
         self.emitter.stop()
         for thread in self._threads:
             thread.join(None if self._drained else STUCK_LIMIT)
         if not any(thread.is_alive() for thread in self._threads):
-            for sink in self._sinks.values():
-                sink.close()
-            self._dead_letters.close()
+            for outlet in self._outlets.values():
+                outlet.sink.close()
+            self._storage.dead_letters.close()
+            self._storage.journal.close()
         self._runtime.cleanup()
 
     def fail(self, problem: str) -> None:
@@ -195,6 +260,8 @@ class Pipeline:
             if self.problem is not None:
                 return
             self.problem = problem
+        self.queue.close()
+        self.queue.reject_waiting(QueueClosed(f"nothing is accepted any more: {problem}"))
         self._failed()
 
     def switch(
@@ -204,20 +271,47 @@ class Pipeline:
         mode: Mode | None = None,
         params: Mapping[str, Any] | None = None,
         reset: bool = False,
-    ) -> tuple[Offset, Step]:
-        """Switch one step; return the offset from which that holds, and the step.
+        reason: str = "",
+    ) -> Step:
+        """Switch one step; return it as it is from its offset ``since`` on.
 
-        Raises KeyError for an unknown name, ConfigurationError for wrong parameters. Parameters are
-        tried in an instance of their own first: what cannot be opened must not reach the workers.
+        Raises KeyError for an unknown name, ConfigurationError for wrong parameters, NotAccepted
+        when it cannot be kept. Parameters are tried in an instance of their own first: what cannot
+        be opened must not reach the workers.
         """
+        if not self.intake.recovered.wait(RECOVERY_LIMIT):
+            raise NotAccepted("the daemon is still recovering; switch again in a moment")
         if params is not None:
             step = self.intake.chain.switched(name, params=params).step(name)
             check_reads(self.settings.event, step.load())
             step.try_out()
-        offset, chain = self.intake.switch(
-            lambda chain: chain.switched(name, mode=mode, params=params, reset=reset)
+        chain: ChainVersion = self.intake.switch(
+            lambda chain, offset: chain.switched(
+                name, mode=mode, params=params, reset=reset, since=str(offset), reason=reason
+            )
         )
-        return offset, chain.step(name)
+        return chain.step(name)
+
+    def _open_sinks(self) -> None:
+        checkpoint = self._storage.recovered.checkpoint
+        settled = 0
+        for name, outlet in self._outlets.items():
+            try:
+                outlet.sink.open(checkpoint.sinks.get(name) if checkpoint else None)
+            except (OSError, SinkFailed) as error:
+                raise PipelineFailed(f'sink "{name}": cannot be opened: {error}') from error
+            except PipelineFailed as error:
+                raise PipelineFailed(f'sink "{name}": {error}') from error
+            settled = max(settled, outlet.sink.settled)
+        self._storage.dead_letters.open(checkpoint.dead_letters if checkpoint else None)
+        self.intake.skip_to(settled)
+
+    def _save_new_positions(self) -> None:
+        checkpoint, start = self._storage.recovered.checkpoint, self._storage.recovered.start
+        block = Block(start.block, b"", (), start.chain, barrier=True, sequence=start.sequence)
+        mark = self.emitter.mark_now(block)
+        if checkpoint is None or mark.sinks != checkpoint.sinks:
+            self.checkpointer.save(mark, checkpoint.memory if checkpoint else None)
 
     def _finished(self, block: Block, result: Result) -> None:
         self.emitter.offer(block, result)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import Any, Final
 
-from service.configured import configured_sources
+from service.configured import configured_chain, configured_sources
+from service.dead_letter_file import DeadLetterFile
+from service.errors import PipelineFailed
+from service.journal.entry import Configuration
 from service.pipeline import Pipeline
-from service.settings import PartSettings, Settings
+from service.recovery import configuration_of
+from service.settings import PartSettings, Settings, SinkSettings, StateSettings
 from service.sources.source import Surroundings
+from service.state_directory import Storage, lock_directory, open_storage
+
+log = logging.getLogger(__name__)
 
 LOOK: Final = 0.05
 """Seconds between two looks at how far it is."""
@@ -36,7 +46,11 @@ class Summary:
 
 
 def over_files(settings: Settings, inputs: Sequence[str], output: str) -> Settings:
-    """Return the settings with other sources and sinks; "-" is standard input or output."""
+    """Return the settings with other sources and sinks; "-" is standard input or output.
+
+    What can be read and written again is kept track of in OUTPUT.state, so that the same command
+    goes on where an earlier one was killed.
+    """
     sources = []
     for index, each in enumerate(inputs):
         if each == "-":
@@ -44,53 +58,74 @@ def over_files(settings: Settings, inputs: Sequence[str], output: str) -> Settin
         else:
             paths = {"paths": [each]}
             sources.append(PartSettings(name=f"input-{index + 1}", use="ndjson", params=paths))
+    state: dict[str, Any] = {"directory": Path(f"{output}.state"), "reserve": 1}
     if output == "-":
-        sink = PartSettings(name="output", use="stdout")
+        sink = SinkSettings(name="output", use="stdout")
     else:
         params = {"path": output, "existing": "truncate"}
-        sink = PartSettings(name="output", use="ndjson", params=params)
-    return settings.model_copy(update={"source": tuple(sources), "sink": (sink,)})
+        sink = SinkSettings(name="output", use="ndjson", params=params)
+    if "-" in {*inputs, output} or (Path(output).exists() and not Path(output).is_file()):
+        state["durability"] = "off"
+    return settings.model_copy(
+        update={
+            "source": tuple(sources),
+            "sink": (sink,),
+            "state": settings.state.model_copy(update=state),
+        }
+    )
 
 
 def process(
     settings: Settings,
+    inputs: Sequence[str],
     dead_letters: Path,
     stopped: Callable[[], bool],
     progress: Callable[[int], None],
 ) -> Summary:
-    """Run the sources of the settings, one after the other, to their end.
+    """Run the settings' sources (see ``over_files``) to their end.
 
     ``progress`` is told the bytes that are done; ``stopped`` is asked whether to stop at once, and
     then the output holds a beginning of what it would have held. Raises ConfigurationError,
     PipelineFailed.
     """
-    failed = Event()
-    pipeline = Pipeline(settings, dead_letters, failed.set)
-    surroundings = Surroundings(pipeline.queue, settings, pipeline.fail)
-    sources = configured_sources(settings, surroundings)
-
-    def go_on() -> bool:
-        progress(pipeline.statistics.settled_bytes)
-        return not failed.is_set() and not stopped()
-
-    if dead_letters.is_file():  # those of an earlier run; never a device
-        dead_letters.unlink()
     began = time.perf_counter()
-    try:
-        pipeline.start()
-        for source in sources:
-            if not go_on():
-                break
-            source.start()
-            while go_on() and not source.finished.wait(LOOK):
-                pass
-        pipeline.drain(go_on)
-        progress(pipeline.statistics.settled_bytes)
-    finally:
-        pipeline.stop()
-    pipeline.check()
+    chain = configured_chain(settings)
+    configured = replace(configuration_of(settings, chain), inputs=_fingerprints(inputs))
+    with ExitStack() as cleanup:
+        storage = _storage(settings.state, configured, DeadLetterFile(dead_letters), cleanup)
+        before = storage.recovered.checkpoint
+        if before is not None:
+            log.warning("going on where an earlier run ended, at block %s", before.block)
+        failed = Event()
+        pipeline = Pipeline(settings, storage, failed.set)
+        surroundings = Surroundings(
+            pipeline.queue, settings, pipeline.fail, pipeline.intake.references
+        )
+        sources = configured_sources(settings, surroundings)
+
+        def go_on() -> bool:
+            progress(pipeline.statistics.settled_bytes)
+            return not failed.is_set() and not stopped()
+
+        try:
+            pipeline.start()
+            pipeline.wait_until(pipeline.intake.recovered.is_set, go_on)
+            for source in sources:
+                if not go_on():
+                    break
+                source.start()
+                while go_on() and not source.finished.wait(LOOK):
+                    pass
+            pipeline.drain(go_on)
+            progress(pipeline.statistics.settled_bytes)
+        finally:
+            pipeline.stop()
+        pipeline.check()
+        if storage.checkpoints is not None and not stopped():
+            shutil.rmtree(settings.state.directory)
     seconds = time.perf_counter() - began
     totals = pipeline.statistics.totals()
+    events = totals.accepted - (int(before.statistics["settled"]) if before else 0)
     return Summary(
         accepted=totals.accepted,
         emitted=totals.emitted,
@@ -98,5 +133,39 @@ def process(
         shadow=totals.shadow,
         dead=totals.dead,
         seconds=round(seconds, 3),
-        events_per_second=round(totals.accepted / seconds, 1),
+        events_per_second=round(events / seconds, 1),
     )
+
+
+def _fingerprints(inputs: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+    """Return what tells whether the inputs are those of an earlier run."""
+    found = []
+    for path in (Path(each).absolute() for each in inputs if each != "-"):
+        status = path.stat()
+        found.append((str(path), status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+def _storage(
+    state: StateSettings,
+    configured: Configuration,
+    dead_letters: DeadLetterFile,
+    cleanup: ExitStack,
+) -> Storage:
+    """Open what an earlier run of the same kind left, or start anew."""
+    if state.durability == "off":
+        return open_storage(state, configured, dead_letters)
+    cleanup.enter_context(lock_directory(state.directory))
+    try:
+        storage = open_storage(state, configured, dead_letters)
+        same = storage.recovered.configuration == configured
+        problem = "" if same else "an input or the configuration was changed since"
+    except PipelineFailed as error:  # whatever is lost there can be made again from the inputs
+        problem = str(error)
+    if not problem:
+        return storage
+    log.warning("an earlier run was interrupted, and this one starts anew: %s", problem)
+    for folder in state.directory.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    return open_storage(state, configured, dead_letters)

@@ -46,7 +46,7 @@ class Question:
 
 
 class StepMemory(msgspec.Struct, frozen=True):
-    """One shared step's part of a checkpoint: its memory and the switches it has seen."""
+    """One shared step's part of a snapshot: its memory and the switches it has seen."""
 
     name: str
     use: str
@@ -55,11 +55,16 @@ class StepMemory(msgspec.Struct, frozen=True):
     state: msgspec.Raw
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True):
     """The memory of every shared step right after one block."""
 
     block: int
     memories: dict[str, StepMemory]
+
+    def memory(self, step: Step) -> StepMemory | None:
+        """Return what ``step`` remembers, None if it is not known or was another middleware."""
+        memory = self.memories.get(step.name)
+        return memory if memory is not None and memory.use == step.use else None
 
 
 class StepSequence:
@@ -90,7 +95,7 @@ class StepSequence:
                 answer = self._first_answer(question)
                 self._answers[question.block] = _packed(answer)
                 if question.barrier:
-                    self._snapshots[question.block] = self._memory()
+                    self._snapshots[question.block] = self.memory()
                 self._next += 1
                 self._turn.notify_all()
                 return answer
@@ -104,6 +109,17 @@ class StepSequence:
             for older in [number for number in self._snapshots if number < block]:
                 del self._snapshots[older]
             return taken
+
+    def memory(self) -> StepMemory:
+        """Return what the step remembers now, as plain data."""
+        step = self._step
+        # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
+        try:
+            state = msgspec.Raw(msgspec.msgpack.encode(self._middleware.snapshot()))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise PipelineFailed(f"{step.name}: its memory cannot be kept: {reason}") from error
+        return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
 
     def _first_answer(self, question: Question) -> Answer:
         self._switch(question.step)
@@ -135,16 +151,6 @@ class StepSequence:
         middleware.open()
         return middleware
 
-    def _memory(self) -> StepMemory:
-        step = self._step
-        # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
-        try:
-            state = msgspec.Raw(msgspec.msgpack.encode(self._middleware.snapshot()))
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise PipelineFailed(f"{step.name}: its memory cannot be kept: {reason}") from error
-        return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
-
     def _forget(self, settled: int) -> None:
         for block in range(self._settled + 1, settled + 1):
             self._answers.pop(block, None)
@@ -155,17 +161,18 @@ class Sequencer:
     """All shared steps of the chain, each with its own sequence."""
 
     def __init__(
-        self, steps: Sequence[Step], askers: Sequence[Asker], checkpoint: bytes | None
+        self, steps: Sequence[Step], askers: Sequence[Asker], snapshot: bytes | None
     ) -> None:
-        """Start empty, or from an encoded checkpoint; ``askers`` has one for each step."""
+        """Start empty, or from an encoded snapshot; ``askers`` has one for each step.
+
+        A step that the snapshot does not know, or knows as another middleware, starts empty.
+        """
         start = (
-            Checkpoint(0, {})
-            if checkpoint is None
-            else msgspec.msgpack.decode(checkpoint, type=Checkpoint)
+            Snapshot(0, {}) if snapshot is None else msgspec.msgpack.decode(snapshot, type=Snapshot)
         )
         self.block = start.block
         self._sequences = {
-            index: StepSequence(step, asker, start.memories.get(step.name), start.block)
+            index: StepSequence(step, asker, start.memory(step), start.block)
             for index, (step, asker) in enumerate(zip(steps, askers, strict=True))
             if step.shared
         }
@@ -174,11 +181,17 @@ class Sequencer:
         """Return the answer of one step to one block; waits until all earlier blocks were asked."""
         return self._sequences[question.index].answer(question)
 
-    def checkpoint(self, block: int) -> bytes:
-        """Return the checkpoint taken at a barrier that every step has passed, encoded."""
-        taken = [sequence.snapshot(block) for sequence in self._sequences.values()]
-        memories = {memory.name: memory for memory in taken}
-        return msgspec.msgpack.encode(Checkpoint(block, memories))
+    def snapshot(self, block: int) -> bytes:
+        """Return the snapshot taken at a barrier that every step has passed, encoded."""
+        return _encoded(block, [sequence.snapshot(block) for sequence in self._sequences.values()])
+
+    def snapshot_now(self, block: int) -> bytes:
+        """Return what is remembered now, ``block`` being the last one asked about, encoded."""
+        return _encoded(block, [sequence.memory() for sequence in self._sequences.values()])
+
+
+def _encoded(block: int, memories: Sequence[StepMemory]) -> bytes:
+    return msgspec.msgpack.encode(Snapshot(block, {memory.name: memory for memory in memories}))
 
 
 def _packed(answer: Answer) -> bytes:

@@ -189,12 +189,41 @@ class HttpSettings(Section):
     max_body: Size = Field("16MiB", validate_default=True, description="how long a request may be")
 
 
+class SinkSettings(PartSettings):
+    """Where kept events go."""
+
+    refused: Literal["wait", "dead"] = Field(
+        "wait",
+        description="an event the sink will never take: wait holds the stream back until it does; "
+        "dead: it goes to the dead letters",
+    )
+
+
 class StateSettings(Section):
     """What outlives the process."""
 
     directory: Path = Field("var", validate_default=True, description="where it is kept on disk")
-    checkpoint: Size = Field(
-        "32MiB", validate_default=True, description="taken after at least so much input"
+    durability: Literal["full", "normal", "off"] = Field(
+        "full",
+        description="what can be lost. full: nothing; normal: the last moments, when the power "
+        "goes; off: all that is not emitted yet, and the memory, when the daemon dies",
+    )
+    checkpoint_interval: Seconds = Field(
+        10.0, gt=0, description="how often memory and positions are saved: bounds the replay"
+    )
+    checkpoint_bytes: Size = Field(
+        "32MiB", validate_default=True, description="saved also after so much input"
+    )
+    retention_bytes: Size = Field(
+        "1GiB", validate_default=True, description="how large the journal may grow"
+    )
+    retention_age: Seconds = Field(
+        "7d", validate_default=True, description="how long accepted events stay in the journal"
+    )
+    reserve: Size = Field(
+        "256MiB",
+        validate_default=True,
+        description="free space on its disk below which nothing new is accepted",
     )
 
 
@@ -204,7 +233,7 @@ class Settings(Section):
     event: EventSettings = Field(default_factory=EventSettings, description="what an event is")
     source: tuple[PartSettings, ...] = Field((), description="where events come from")
     middleware: tuple[MiddlewareSettings, ...] = Field((), description="the chain, in order")
-    sink: tuple[PartSettings, ...] = Field(min_length=1, description="at least one [[sink]]")
+    sink: tuple[SinkSettings, ...] = Field(min_length=1, description="at least one [[sink]]")
     queue: QueueSettings = Field(default_factory=QueueSettings, description="what may wait")
     block: BlockSettings = Field(
         default_factory=BlockSettings, validate_default=True, description="when a block closes"

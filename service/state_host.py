@@ -1,7 +1,7 @@
 """The state host: one BaseManager process that holds the memory of all shared steps.
 
 It listens on an AF_UNIX socket in a directory only its user may enter, with a random key. When it
-dies, another one starts from the last checkpoint and is asked again about every block since.
+dies, another one starts from the last snapshot and is asked again about every block since.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class HostedSequencer:
             )
             os._exit(BATCH_RAISED)
 
-    def checkpoint(self, block: int) -> bytes:
-        """Return the encoded checkpoint taken at a barrier."""
-        return self._sequencer.checkpoint(block)
+    def snapshot(self, block: int) -> bytes:
+        """Return the encoded snapshot taken at a barrier."""
+        return self._sequencer.snapshot(block)
 
 
 class StateClient:
@@ -69,7 +69,7 @@ class StateClient:
 
     def __init__(self, address: str, key: bytes) -> None:
         """Connect; raises ProcessLost."""
-        StateManager.register("sequencer", exposed=("ask", "checkpoint"))
+        StateManager.register("sequencer", exposed=("ask", "snapshot"))
         manager = StateManager(address=address, authkey=key)
         try:
             manager.connect()
@@ -85,13 +85,13 @@ class StateClient:
             raise ProcessLost("the state host is gone") from error
         return answer
 
-    def checkpoint(self, block: int) -> bytes:
-        """Return the encoded checkpoint taken at a barrier; raises ProcessLost."""
+    def snapshot(self, block: int) -> bytes:
+        """Return the encoded snapshot taken at a barrier; raises ProcessLost."""
         try:
-            checkpoint: bytes = self._sequencer.checkpoint(block)
+            snapshot: bytes = self._sequencer.snapshot(block)
         except (OSError, EOFError, KeyError) as error:
             raise ProcessLost("the state host is gone, or has another generation") from error
-        return checkpoint
+        return snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class StatePlan:
     key: bytes
     steps: tuple[Step, ...]
     retries: int
-    checkpoint: bytes | None
+    snapshot: bytes | None
 
 
 class StateHost:
@@ -118,8 +118,8 @@ class StateHost:
         self._process: SpawnProcess | None = None
         self._progress = Progress(0)
 
-    def start(self, checkpoint: bytes | None) -> None:
-        """Start a new generation from a checkpoint and wait until it listens.
+    def start(self, snapshot: bytes | None) -> None:
+        """Start a new generation from a snapshot and wait until it listens.
 
         Raises PipelineFailed when a middleware cannot be opened or restored, ProcessLost when the
         process dies on the way.
@@ -133,7 +133,7 @@ class StateHost:
             )
         except OSError as error:  # too many processes, or files: it may pass
             raise ProcessLost(f"the state host cannot be started: {error}") from error
-        plan = StatePlan(self.address, self.key, tuple(self._steps), self._retries, checkpoint)
+        plan = StatePlan(self.address, self.key, tuple(self._steps), self._retries, snapshot)
         try:
             pipe.send(plan)
             problem = pipe.recv() if pipe.poll(START_LIMIT) else "it took too long"
@@ -170,8 +170,8 @@ def run_state_host(pipe: Connection, progress: Progress) -> None:
     try:
         plan: StatePlan = pipe.recv()
         askers = [Asker(progress.lane(index), plan.retries) for index in range(len(plan.steps))]
-        hosted = HostedSequencer(Sequencer(plan.steps, askers, plan.checkpoint))
-        StateManager.register("sequencer", lambda: hosted, exposed=("ask", "checkpoint"))
+        hosted = HostedSequencer(Sequencer(plan.steps, askers, plan.snapshot))
+        StateManager.register("sequencer", lambda: hosted, exposed=("ask", "snapshot"))
         server = StateManager(address=plan.address, authkey=plan.key).get_server()
     except EOFError:
         return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 from service.block import Block
 from service.passage import Result
@@ -32,33 +33,51 @@ class Totals:
 class Statistics:
     """Adds up results; a block counts whole or not at all."""
 
-    def __init__(self, steps: Iterable[str]) -> None:
-        """Count for ``steps``, the names of all steps of the chain."""
+    def __init__(self, steps: Iterable[str], state: Mapping[str, Any] | None = None) -> None:
+        """Count for ``steps``, the names of all steps of the chain; go on from a ``state``."""
         self._lock = Lock()
-        self._steps = tuple(steps)
-        self.settled_bytes = 0
-        self._settled = self._emitted = self._dead = self._in_flight = 0
-        self._dropped: Counter[str] = Counter()
-        self._shadow: Counter[str] = Counter()
-        self._counts: dict[str, Counter[str]] = {}
+        state = state or {}
+        self.settled_bytes = int(state.get("bytes", 0))
+        self._settled = int(state.get("settled", 0))
+        self._emitted = int(state.get("emitted", 0))
+        self._dead = int(state.get("dead", 0))
+        self._in_flight = 0
+        self._dropped: Counter[str] = Counter(state.get("dropped", {}))
+        self._shadow: Counter[str] = Counter(state.get("shadow", {}))
+        self._counts = {name: Counter(each) for name, each in state.get("counts", {}).items()}
+        # A step that is in the chain no more has dropped what it has dropped.
+        self._steps = tuple(dict.fromkeys([*steps, *self._dropped]))
 
     def accept(self, block: Block) -> None:
         """Count a block's lines as accepted and in flight."""
         with self._lock:
             self._in_flight += block.lines or 0
 
-    def settle(self, block: Block, result: Result) -> None:
-        """Count what became of a block."""
+    def settle(self, block: Block, result: Result, refused: int = 0) -> None:
+        """Count what became of a block; ``refused`` of its kept events died at a sink."""
         with self._lock:
             self.settled_bytes += block.size
             self._in_flight -= block.lines or 0
             self._settled += result.accepted
-            self._emitted += result.emitted
-            self._dead += len(result.dead)
+            self._emitted += result.emitted - refused
+            self._dead += len(result.dead) + refused
             self._dropped.update(result.dropped)
             self._shadow.update(result.shadow)
             for name, counts in result.counts.items():
                 self._counts.setdefault(name, Counter()).update(counts)
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts of what is settled, as plain data to go on from."""
+        with self._lock:
+            return {
+                "bytes": self.settled_bytes,
+                "settled": self._settled,
+                "emitted": self._emitted,
+                "dead": self._dead,
+                "dropped": dict(self._dropped),
+                "shadow": dict(self._shadow),
+                "counts": {name: dict(counts) for name, counts in self._counts.items()},
+            }
 
     def totals(self) -> Totals:
         """Return the counts, all of the same moment."""

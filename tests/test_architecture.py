@@ -13,18 +13,30 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("middleware/*.py"), *ROOT.glob("service/**/*.py")])
 
 LAYERS = [
-    {"errors", "settings", "threads", "child", "client", "progress", "logs"},
+    {
+        "errors",
+        "settings",
+        "threads",
+        "child",
+        "client",
+        "progress",
+        "logs",
+        "database",
+        "free_space",
+    },
     {"chain"},
     {"block"},
-    {"answer", "border", "event_queue"},
-    {"passage", "sequencer", "sinks"},
-    {"runner", "state_host", "statistics", "dead_letters"},
-    {"worker", "emitter"},
+    {"answer", "border", "event_queue", "origins", "journal"},
+    {"suspicion", "passage", "sequencer", "sinks", "idempotency", "checkpoint"},
+    {"runner", "state_host", "statistics", "dead_letters", "dead_letter_file", "dead_letter_store"},
+    {"worker", "emitter", "redrive"},
     {"dispatcher"},
     {"intake", "worker_pool"},
-    {"guardian"},
+    {"guardian", "checkpointer", "recovery"},
+    {"state_directory", "replay"},
     {"sources", "admin", "configured", "pipeline", "operation"},
     {"processing", "daemon"},
+    {"cli_daemon", "dead_letter_commands"},
     {"cli"},
 ]
 """The parts of ``service/``: each imports from those above it, and from its own line."""

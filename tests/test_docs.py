@@ -15,7 +15,6 @@ import middleware
 from middleware.contract import Middleware
 from middleware.loading import load_class, short_names
 from middleware.testing import check_contract
-from service.sinks.sink import Sink
 from service.sources.source import Source
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +22,6 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 KINDS: list[tuple[str, type[Any]]] = [
     ("middleware", Middleware),
     ("service.sources", Source),
-    ("service.sinks", Sink),
 ]
 BUILT_IN = [
     (package, name, kind)

@@ -56,7 +56,7 @@ class TestDefaults:
     def test_a_sink_is_all_it_takes(self) -> None:
         settings = make()
         assert (settings.source, settings.middleware) == ((), ())
-        assert settings.sink[0].model_dump() == SINK | {"params": {}}
+        assert settings.sink[0].model_dump() == SINK | {"params": {}, "refused": "wait"}
 
     def test_every_default(self) -> None:
         settings = make(middleware=[{"name": "adjacent", "use": "adjacent"}])
@@ -78,7 +78,15 @@ class TestDefaults:
         }
         assert settings.http.listen == Address("127.0.0.1", 8080)
         assert settings.http.max_body == 16 * 2**20
-        assert settings.state.model_dump() == {"directory": Path("var"), "checkpoint": 32 * 2**20}
+        assert settings.state.model_dump() == {
+            "directory": Path("var"),
+            "durability": "full",
+            "checkpoint_interval": 10.0,
+            "checkpoint_bytes": 32 * 2**20,
+            "retention_bytes": 2**30,
+            "retention_age": 7 * 86_400.0,
+            "reserve": 256 * 2**20,
+        }
 
     def test_the_usable_cores_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 6}, raising=False)

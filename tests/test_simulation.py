@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from service.answer import Asker
 from service.block import Block, Part
 from service.chain import ChainVersion, Mode, Step
-from service.dead_letters import DeadLetterFile
+from service.dead_letter_file import DeadLetterFile
 from service.dispatcher import Dispatcher
-from service.emitter import Emitter
+from service.emitter import Emitter, Outlet
+from service.origins import Origins
 from service.passage import Result
 from service.progress import local_lane
 from service.runner import ChainRunner
 from service.sequencer import Sequencer
 from service.settings import EventSettings
-from service.sinks.sink import Sink
+from service.sinks.sink import Emission, Sink
 from service.statistics import Statistics
 from service.worker import Task
 
@@ -43,8 +44,8 @@ class ListSink(Sink):
         super().__init__(None)
         self.lines = b""
 
-    def write(self, lines: bytes) -> None:
-        self.lines += lines
+    def write(self, emission: Emission) -> None:
+        self.lines += emission.lines
 
 
 class SimulatedWorker:
@@ -79,7 +80,11 @@ class Simulation:
         )
         letters = DeadLetterFile(Path("/nonexistent/never-written"))
         self.emitter = Emitter(
-            {"list": self.sink}, letters, self.statistics, self.dispatcher.settled
+            {"list": Outlet(self.sink)},
+            letters,
+            Origins(),
+            self.statistics,
+            self.dispatcher.settled,
         )
         self.links = [SimulatedWorker() for _ in range(self.workers)]
         self.dispatcher.connect(self.links)
@@ -90,7 +95,7 @@ class Simulation:
 
     def start_state_host(self) -> None:
         askers = [Asker(local_lane(), 0) for _ in STEPS]
-        self.sequencer = Sequencer(STEPS, askers, self.dispatcher.checkpoint)
+        self.sequencer = Sequencer(STEPS, askers, self.dispatcher.snapshot)
         self.generation += 1
         self.dispatcher.state_ready(self.generation, "")
         self.asked = self.sequencer.block
@@ -145,7 +150,7 @@ class Simulation:
     def take_checkpoint(self) -> None:
         barrier = self.dispatcher.next_barrier(limit=0)
         if barrier is not None:
-            self.dispatcher.adopt_checkpoint(barrier, self.sequencer.checkpoint(barrier.block))
+            self.dispatcher.adopt_snapshot(barrier, self.sequencer.snapshot(barrier.block))
 
 
 @dataclass(frozen=True)

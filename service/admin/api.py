@@ -7,9 +7,9 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
-from pydantic import BaseModel, ConfigDict, ValidationError
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from pydantic import BaseModel, ConfigDict
 
+from service.admin.bodies import handle_invalid, read_body
 from service.admin.problems import handle_problems, problem
 from service.chain import Mode
 from service.operation import Operation
@@ -53,11 +53,7 @@ def _api(operation: Operation) -> Blueprint:
         detail = f"there is no middleware called {error.args[0]!r} (there are: {known})"
         return problem(HTTPStatus.NOT_FOUND, detail)
 
-    @api.errorhandler(ValidationError)
-    def _invalid(error: ValidationError) -> Response:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [_line(each) for each in details]
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "\n".join(lines))
+    handle_invalid(api)
 
     @api.get("/middleware")
     def list_middleware() -> Response:
@@ -70,7 +66,7 @@ def _api(operation: Operation) -> Blueprint:
     @api.patch("/middleware/<name>")
     def switch(name: str) -> Response:
         operation.describe(name)
-        wanted = Switch.model_validate(_body())
+        wanted = Switch.model_validate(read_body())
         if wanted.mode is None and wanted.params is None:
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "give a mode, params or both")
         return jsonify(
@@ -80,7 +76,7 @@ def _api(operation: Operation) -> Blueprint:
     @api.post("/middleware/<name>/reset")
     def reset(name: str) -> Response:
         operation.describe(name)
-        body = _body() if request.content_length else {}
+        body = read_body() if request.content_length else {}
         return jsonify(operation.switch(name, Reset.model_validate(body).reason, reset=True))
 
     @api.get("/stats")
@@ -88,21 +84,6 @@ def _api(operation: Operation) -> Blueprint:
         return jsonify(asdict(operation.statistics()))
 
     return api
-
-
-def _line(error: Any) -> str:
-    if not error["loc"]:
-        return "the body: expected a JSON object"
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
-
-
-def _body() -> Any:
-    try:
-        return request.get_json()
-    except UnsupportedMediaType:
-        raise  # asked for on purpose: no web page elsewhere can make a browser send it here
-    except BadRequest as error:
-        raise BadRequest(f"the body is not JSON: {error.__cause__ or 'it is malformed'}") from error
 
 
 def _health(operation: Operation) -> Blueprint:

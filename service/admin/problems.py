@@ -8,7 +8,14 @@ from flask import Flask, Response, json
 from werkzeug.exceptions import HTTPException
 
 from middleware.errors import ConfigurationError
-from service.errors import QueueClosed, QueueFull
+from service.errors import (
+    KeyReused,
+    NotAccepted,
+    OutcomeUnknown,
+    QueueClosed,
+    QueueFull,
+    StorageFull,
+)
 
 
 def problem(status: HTTPStatus, detail: str, **more: object) -> Response:
@@ -40,8 +47,24 @@ def handle_problems(app: Flask) -> None:
         response.headers["Retry-After"] = "1"
         return response
 
+    @app.errorhandler(StorageFull)
+    def _storage_full(error: StorageFull) -> Response:
+        response = problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+        response.headers["Retry-After"] = "30"
+        return response
+
+    @app.errorhandler(KeyReused)
+    def _reused(error: KeyReused) -> Response:
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+
     @app.errorhandler(QueueClosed)
-    def _closed(error: QueueClosed) -> Response:
+    @app.errorhandler(NotAccepted)
+    def _closed(error: NotAccepted) -> Response:
         response = problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         response.headers["Retry-After"] = "5"
         return response
+
+    @app.errorhandler(OutcomeUnknown)
+    def _unknown(error: OutcomeUnknown) -> Response:
+        detail = f"it is not known whether this was accepted: {error}"
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)

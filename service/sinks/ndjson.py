@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.sinks.sink import Sink
+from service.errors import PipelineFailed
+from service.sinks.sink import Emission, Sink
+
+log = logging.getLogger(__name__)
 
 
 class AppendedFile:
-    """A file that grows by whole writes: one that fails half way is cut off again.
+    """A file that grows by whole writes, and can be taken back to where it was.
 
-    The file and its folder are made when they are first needed.
+    Its position is ``{"path": str, "length": int}``. The file and its folder are made when they
+    are first needed. One thread opens, writes and closes; another one may flush.
+
+    Invariants:
+
+    1. The first ``length`` bytes are whole writes; what is beyond them is half a write, which is
+       cut off before the next one begins.
+    2. A position never lies behind bytes that may be cut: ``length`` grows when a write is whole.
     """
 
     def __init__(self, path: Path, *, truncate: bool = False) -> None:
-        """Append to what is there, or start empty with ``truncate``."""
+        """Append to what is there, or start empty with ``truncate``, unless there is a position."""
         self._path = path
-        self._flags = (
-            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
-        )
+        self._truncate = truncate
         self._descriptor: int | None = None
+        self._in_use = Lock()  # the descriptor, while it is flushed, must not become another file's
         self._length = 0
         self._is_regular = False  # a pipe or a terminal has no length
         self._torn = False
 
-    def open(self) -> None:
-        """Open the file; raises OSError."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self._path, self._flags, 0o644)
-        self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        if self._is_regular:
-            self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
+    def open(self, position: Any = None) -> None:
+        """Open the file and take it back to ``position``, one that ``position()`` returned.
+
+        A position of another file counts as none. Raises OSError, and PipelineFailed when the file
+        no longer holds what lies before the position.
+        """
+        length = self._length_in(position)
+        made = self._make_folder()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        truncate = os.O_TRUNC if self._truncate and length is None else 0
+        descriptor = os.open(self._path, flags | truncate, 0o644)
+        try:
+            status = os.fstat(descriptor)
+            self._is_regular = stat.S_ISREG(status.st_mode)
+            self._length = status.st_size
+            if length is not None:
+                self._take_back(descriptor, length)
+            if self._is_regular:
+                for folder in made:
+                    _flush_folder(folder)  # or a power loss takes the file itself away
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._torn = False
+        self._descriptor = descriptor
 
     def write(self, data: bytes) -> None:
         """Append all of ``data``; raises OSError with the file as it was before."""
@@ -52,11 +81,91 @@ class AppendedFile:
         self._torn = False
         self._length += len(data)
 
+    def position(self) -> dict[str, Any] | None:
+        """Return where the last whole write ended; None for what is no regular file.
+
+        Of a file that is not open it is the present end.
+        """
+        length = self._length
+        if self._descriptor is None:
+            if self._path.exists() and not self._path.is_file():
+                return None
+            length = self._path.stat().st_size if self._path.exists() else 0
+        elif not self._is_regular:
+            return None
+        return {"path": str(self._path.resolve()), "length": length}
+
+    def flush(self) -> None:
+        """Return when all that was written is on the disk; raises OSError when it may not be."""
+        with self._in_use:
+            if self._descriptor is not None and self._is_regular:
+                os.fsync(self._descriptor)
+
     def close(self) -> None:
         """Close the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        with self._in_use:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def _length_in(self, position: Any) -> int | None:
+        """Return the length that the position tells, None when it is not one of this file."""
+        if position is None:
+            return None
+        if isinstance(position, dict) and position.get("path") == str(self._path.resolve()):
+            length = int(position["length"])
+            if length and not self._path.exists():
+                log.warning(
+                    "%s: is gone, moved away as it seems; a new one begins. The events after the "
+                    "last checkpoint are in this one, and may be in the other as well",
+                    self._path,
+                )
+                return None
+            return length
+        log.warning(
+            "%s: the last checkpoint knows another output (%s); this one begins now",
+            self._path,
+            position.get("path", "no file") if isinstance(position, dict) else position,
+        )
+        return None
+
+    def _make_folder(self) -> list[Path]:
+        """Make the folder; return the folders that get a new entry, innermost first."""
+        if self._path.exists():
+            return []
+        changed = [self._path.parent]
+        while not changed[-1].exists():
+            changed.append(changed[-1].parent)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return changed
+
+    def _take_back(self, descriptor: int, length: int) -> None:
+        """Cut off what was written after the position, in this order.
+
+        1. See that all before the position is there: nothing is touched otherwise.
+        2. Cut.
+        3. Have the cut on the disk before anything is appended: after a loss of power the old end
+           must not lie there in place of, or beside, what was written since.
+        """
+        if not self._is_regular or self._length < length:
+            found = f"it has {self._length}" if self._is_regular else "it is no regular file now"
+            message = (
+                f"{self._path}: {length} bytes were written up to the last checkpoint, {found}: it "
+                "was cut, emptied or replaced; put it back, or give the sink another path, where "
+                "only events emitted from now on will be"
+            )
+            raise PipelineFailed(message)
+        if self._length == length:
+            return
+        cut = self._length - length
+        os.ftruncate(descriptor, length)
+        os.fsync(descriptor)
+        self._length = length
+        log.info(
+            "%s: %d bytes after the last checkpoint cut off; they are written again",
+            self._path,
+            cut,
+        )
 
     def _mend(self, descriptor: int) -> None:
         """Cut half a write off; what fails is tried again before the next write."""
@@ -72,15 +181,26 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class NdjsonSink(Sink):
-    """Appends the kept lines to a file, byte for byte as they came."""
+    """Appends the kept lines to a file, byte for byte as they came; exactly once.
+
+    What is no regular file (a pipe, a terminal) has no position: at least once.
+    """
 
     class Params(BaseModel):
         """Which file."""
 
         path: Path = Field(description="the file; it and its folder are made when missing")
         existing: Literal["append", "truncate"] = Field(
-            "append", description="what to do with a file that is already there"
+            "append", description="what to do with a file that is already there, at first"
         )
 
     def __init__(self, params: Any) -> None:
@@ -88,13 +208,21 @@ class NdjsonSink(Sink):
         super().__init__(params)
         self._file = AppendedFile(params.path, truncate=params.existing == "truncate")
 
-    def open(self) -> None:
-        """Open the file."""
-        self._file.open()
+    def open(self, position: Any) -> None:
+        """Open the file and cut off what was written after ``position``."""
+        self._file.open(position)
 
-    def write(self, lines: bytes) -> None:
-        """Append lines."""
-        self._file.write(lines)
+    def write(self, emission: Emission) -> None:
+        """Append the lines."""
+        self._file.write(emission.lines)
+
+    def position(self) -> Any:
+        """Return which file and how long it is."""
+        return self._file.position()
+
+    def flush(self) -> None:
+        """Return when the file is on the disk."""
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -2,31 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
+
+from service.block import Offset
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """The kept events of one block, in order.
+
+    ``lines`` is NDJSON, n events, each with its line end; ``rows`` is int64[n], the line of the
+    block that each one was. Together with ``block`` that is an event's offset, its stable id.
+    """
+
+    block: int
+    lines: bytes
+    rows: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[tuple[Offset, bytes]]:
+        """Yield each event with its offset, without the line end."""
+        for row, line in zip(self.rows.tolist(), self.lines.split(b"\n")[:-1], strict=True):
+            yield Offset(self.block, row), line
+
+    def without(self, rows: Collection[int]) -> Emission:
+        """Return the emission without the events of some rows."""
+        left = [(offset.row, line) for offset, line in self if offset.row not in rows]
+        lines = b"".join(line + b"\n" for _, line in left)
+        return Emission(self.block, lines, np.array([row for row, _ in left], np.int64))
 
 
 class Sink:
-    """Takes the kept lines of one block after the other, from one thread.
+    """Takes the kept events of one block after the other, in order, from one thread.
 
-    ``write`` may raise OSError: the same lines are then written again after a pause, so it must not
-    leave part of them behind, or must know how to go on.
+    Exactly once, if it can tell by itself how far it is: ``open`` is given the ``position`` of the
+    last checkpoint and cuts off, or skips, what came after it; the blocks after the checkpoint are
+    then written again. A sink without a position gets these a second time: at least once, each
+    event with its offset to know it by.
+
+    ``write`` may raise OSError or SinkFailed: the same emission is then written again after a
+    pause, so it must not leave part of it behind, or must know how to go on. RecordRefused names
+    one event that it will never take.
     """
 
     class Params(BaseModel):
         """The parameters; a name not declared is an error."""
 
+    settled: int = 0
+    """Every block up to this one is in the sink for good; it is not asked to write it again."""
+
     def __init__(self, params: Any) -> None:
         """Take ``params``, an instance of ``Params``."""
         self.params = params
 
-    def open(self) -> None:
-        """Get ready to write; raises OSError when that is not possible."""
+    def open(self, position: Any) -> None:
+        """Get ready to write; ``position`` is that of the last checkpoint, None at first.
 
-    def write(self, lines: bytes) -> None:
-        """Write complete lines, all of them or none."""
+        Raises OSError or SinkFailed when that is not possible now, PipelineFailed when what was
+        written before is no longer there.
+        """
+
+    def write(self, emission: Emission) -> None:
+        """Write the events, all of them or none."""
         raise NotImplementedError
+
+    def position(self) -> Any:
+        """Return how far it is, as plain data (None, int, str, lists, dicts).
+
+        Asked after ``open``, and after a write.
+
+        Every writing before must be in it, none after it; ``flush`` makes it last.
+        """
+        return None
+
+    def flush(self) -> None:
+        """Return when all that was written will survive a loss of power; asked in another thread.
+
+        Raises OSError when that is not known; the daemon then stops, and its next start recovers.
+        """
 
     def close(self) -> None:
         """Give back what ``open`` took."""

@@ -24,6 +24,9 @@ AT_ONCE: Final = 16
 PATIENCE: Final = 5.0
 """Seconds a post waits to be accepted before it is withdrawn and told to come again."""
 
+LONGEST_KEY: Final = 255
+"""Characters of an idempotency key."""
+
 MOST_ERRORS: Final = 1_000
 """Bad events that one answer lists; the rest is only counted."""
 
@@ -48,28 +51,35 @@ class HttpSource(Source):
         surroundings.paths.add(params.path)
         self._border = Border(surroundings.settings.event)
         self._places = BoundedSemaphore(AT_ONCE)
+        if surroundings.app is not None:
+            surroundings.app.add_url_rule(
+                params.path, endpoint=f"source {name}", view_func=self._post, methods=["POST"]
+            )
 
     def start(self) -> None:
-        """Add the route to the app."""
-        app = self.surroundings.app
-        if app is None:
-            raise RuntimeError("the http source needs the daemon's app")
-        app.add_url_rule(
-            self.params.path, endpoint=f"source {self.name}", view_func=self._post, methods=["POST"]
-        )
+        """Do nothing: posts that came before have waited in the queue."""
 
     def _post(self) -> Response:
         try:
             lines = as_lines(request.get_data(cache=False))
         except BodyError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
-        submission = Submission.of_lines(self.name, lines)
-        part = Part(self.name, submission.lines, 1, submission.received)
-        read = self._border.read(lines, (part,))
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not 0 < len(key) <= LONGEST_KEY:
+            detail = f"Idempotency-Key: expected 1 to {LONGEST_KEY} characters"
+            return problem(HTTPStatus.BAD_REQUEST, detail)
+        submission = Submission.of_lines(self.name, lines, key=key, patient=False)
+        read = self._read(lines, submission.received)
         if not len(read.rows):
             detail = "there is no event in the body" if not read.bad else "no event can be read"
             return problem(HTTPStatus.BAD_REQUEST, detail, errors=_errors(read, None))
-        return _accepted(self._receipt(submission), read)
+        receipt = self._receipt(submission)
+        if receipt.repeated:  # as the first answer was: also about times that lie ahead
+            read = self._read(lines, receipt.received)
+        return _accepted(receipt, read)
+
+    def _read(self, lines: bytes, received: float) -> Lines:
+        return self._border.read(lines, (Part(self.name, None, 1, received),))
 
     def _receipt(self, submission: Submission) -> Receipt:
         """Hand the lines in and wait until they are accepted; raises QueueFull, QueueClosed."""
@@ -132,6 +142,8 @@ def _accepted(receipt: Receipt, read: Lines) -> Response:
         errors=_errors(read, first),
     )
     response.status_code = HTTPStatus.ACCEPTED
+    if receipt.repeated:
+        response.headers["Idempotency-Replayed"] = "true"
     return response
 
 

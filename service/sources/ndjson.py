@@ -41,8 +41,10 @@ class NdjsonSource(Source):
     def _run(self) -> None:
         settings = self.surroundings.settings
         try:
-            for path in self.params.paths:
-                for piece in pieces(path, settings.block.bytes, settings.event.max_event_bytes):
+            for path, start in self._left():
+                for piece in pieces(
+                    path, settings.block.bytes, settings.event.max_event_bytes, start
+                ):
                     self.submit(Submission(self.name, piece, None, None, time.time()))
                     if self._stopping.is_set():
                         return
@@ -54,9 +56,28 @@ class NdjsonSource(Source):
         finally:
             self.finished.set()
 
+    def _left(self) -> Iterator[tuple[Path, int]]:
+        """Yield the files that are still to be read, each with where to begin."""
+        paths = [path.absolute() for path in self.params.paths]
+        reached, position = self.surroundings.references.get(self.name, ("", 0))
+        if Path(reached) in paths:
+            first = paths.index(Path(reached))
+            if position > paths[first].stat().st_size:
+                message = (
+                    f"{reached}: {position} bytes of it were read, and now it is shorter; "
+                    "an input must not be cut or replaced; put the new events into another file"
+                )
+                raise PipelineFailed(message)
+            yield paths[first], position
+            paths = paths[first + 1 :]
+        for path in paths:
+            yield path, 0
 
-def pieces(path: Path, size: int, longest: int) -> Iterator[FileRange]:
+
+def pieces(path: Path, size: int, longest: int, begin: int = 0) -> Iterator[FileRange]:
     """Cut a file into ranges of whole lines, about ``size`` bytes each; ``size`` >= ``longest``.
+
+    Goes on at ``begin``, where an earlier range ended.
 
     A line of more than ``size`` bytes becomes a range of its own, of its first ``longest`` + 1
     bytes: enough to see that it is too long, without ever holding it in memory.
@@ -66,7 +87,9 @@ def pieces(path: Path, size: int, longest: int) -> Iterator[FileRange]:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        start, end = 0, status.st_size
+        start, end = begin, status.st_size
+        if start and start < end and os.pread(descriptor, 1, start - 1) != b"\n":
+            start = _next_line_end(descriptor, start, end)  # that range was cut: a line too long
         while start < end:
             stop = _last_line_end(descriptor, start, min(start + size, end), end)
             if stop is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Event
@@ -29,6 +29,8 @@ class Surroundings:
     queue: EventQueue
     settings: Settings
     failed: Callable[[str], None]
+    references: Mapping[str, tuple[str, int]]
+    """By source: the file it was reading, and up to which byte that was accepted before."""
     scheduler: APScheduler | None = None
     app: Flask | None = None
     paths: set[str] = field(default_factory=set)

@@ -67,10 +67,10 @@ def block(
     return Block(number, payload, parts or (part_of(payload),), version, barrier)
 
 
-def sequencer(steps: Iterable[Step], checkpoint: bytes | None = None) -> Sequencer:
+def sequencer(steps: Iterable[Step], snapshot: bytes | None = None) -> Sequencer:
     steps = tuple(steps)
     askers = [Asker(local_lane(), RETRIES) for _ in steps]
-    return Sequencer(steps, askers, checkpoint)
+    return Sequencer(steps, askers, snapshot)
 
 
 def over_the_border(ask: Callable[[Question], Answer]) -> Callable[[Question], Answer]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.dispatcher import CARELESS_DEATHS
 from service.progress import ASKING, BATCH, BORDER, NOTHING, RAISED, Place
+from service.suspicion import CARELESS_DEATHS
 from tests.core.dispatching import KILLED, Setup
 from tests.core.examples import RETRIES
 

@@ -51,7 +51,7 @@ def test_a_block_that_waits_for_a_second_worker_in_a_replay_goes_with_the_checkp
     dispatcher.done(other, 2, result)
     barrier = dispatcher.next_barrier(limit=0)
     assert barrier is not None
-    dispatcher.adopt_checkpoint(barrier, b"checkpoint")
+    dispatcher.adopt_snapshot(barrier, b"checkpoint")
     assert dispatcher.take(one) is None
     dispatcher.accept(block(3))
     task = dispatcher.take(one)

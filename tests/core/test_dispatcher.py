@@ -72,11 +72,10 @@ def test_a_worker_never_gets_a_lower_block_than_it_has(setup: Setup) -> None:
     assert list(setup.numbers(b)) == [1, 3]
 
 
-def test_without_memory_there_is_no_barrier_and_nothing_is_kept() -> None:
+def test_without_memory_nothing_is_kept_once_it_is_emitted() -> None:
     setup = Setup(remembers=False, checkpoint=1)
     a, b = setup.links
     setup.accept(1, 2, 3)
-    assert not setup.dispatcher.wants_barrier()
     assert [setup.take(a).block.number, setup.take(b).block.number] == [1, 2]
     setup.done(b, 2)
     setup.die(a)

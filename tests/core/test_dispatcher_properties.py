@@ -51,7 +51,7 @@ class Deaths(RuleBasedStateMachine):
     def _new_host(self) -> None:
         self.generation += 1
         self.alive = True
-        self.start = self.answered = int(self.dispatcher.checkpoint or b"0")
+        self.start = self.answered = int(self.dispatcher.snapshot or b"0")
         self.dispatcher.state_ready(self.generation, "address")
 
     @rule(count=st.integers(1, 4))
@@ -132,11 +132,11 @@ class Deaths(RuleBasedStateMachine):
         ]
         if ready and self._is_done(ready[-1]):
             generation = self.generation - late
-            before = self.dispatcher.checkpoint
+            before = self.dispatcher.snapshot
             barrier = Barrier(ready[-1], generation, "address")
-            self.dispatcher.adopt_checkpoint(barrier, b"%d" % ready[-1])
+            self.dispatcher.adopt_snapshot(barrier, b"%d" % ready[-1])
             if late or not self.alive:
-                assert self.dispatcher.checkpoint == before
+                assert self.dispatcher.snapshot == before
 
     def _is_done(self, number: int) -> bool:
         return all(number not in link.in_flight for link in self.links)

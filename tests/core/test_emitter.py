@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from service import emitter as emitter_module
 from service.block import Block
-from service.dead_letters import DeadLetterFile
-from service.emitter import Emitter
+from service.dead_letter_file import DeadLetterFile
+from service.emitter import Emitter, Outlet
+from service.origins import Origins
 from service.passage import DeadLetter
-from service.sinks.sink import Sink
+from service.sinks.sink import Emission, Sink
 from service.statistics import Statistics
 from tests.core.examples import blank_result, block, line
 
@@ -33,11 +34,11 @@ class ListSink(Sink):
         self.attempts = 0
         self.written: list[bytes] = []
 
-    def write(self, lines: bytes) -> None:
+    def write(self, emission: Emission) -> None:
         self.attempts += 1
         if self.attempts <= self.troubles:
             raise OSError("the disk is full")
-        self.written.append(lines)
+        self.written.append(emission.lines)
 
 
 class Setup:
@@ -45,7 +46,13 @@ class Setup:
         self.settled: list[int] = []
         self.statistics = Statistics(["step"])
         self.dead = path / "dead.ndjson"
-        self.emitter = Emitter(sinks, DeadLetterFile(self.dead), self.statistics, self._settle)
+        self.emitter = Emitter(
+            {name: Outlet(sink) for name, sink in sinks.items()},
+            DeadLetterFile(self.dead),
+            Origins(),
+            self.statistics,
+            self._settle,
+        )
         self._last = 0
         self._thread = Thread(target=self.emitter.run, daemon=True)
 

@@ -17,7 +17,7 @@ from service.event_queue import EventQueue, QueueServer, Waiting, connect
 from tests.core.examples import NOW
 
 LIMIT = 20.0
-RECEIPT = Receipt(Offset(7, 3), 2)
+RECEIPT = Receipt(Offset(7, 3), 2, 0.0)
 
 
 def lines(count: int, size: int = 10) -> Submission:

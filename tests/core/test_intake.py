@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +10,10 @@ from service.block import Block, FileRange, Offset, Submission
 from service.chain import ChainVersion
 from service.dispatcher import Dispatcher
 from service.event_queue import EventQueue
-from service.intake import Intake
+from service.free_space import FreeSpace
+from service.intake import Intake, Start
+from service.journal.entry import Configuration
+from service.journal.unkept import UnkeptJournal
 from service.settings import BlockSettings
 from service.statistics import Statistics
 from tests.core.dispatching import FakeLink
@@ -37,8 +40,10 @@ class Setup:
             self.dispatcher,
             self.statistics,
             BlockSettings(bytes=20, linger=0),
-            FIRST,
+            UnkeptJournal(),
+            FreeSpace(Path(), 0),
         )
+        self.intake.start_from(Start(0, 0, FIRST, Configuration({}, FIRST.steps), {}))
 
     def blocks(self) -> list[Block]:
         self.queue.close()
@@ -87,19 +92,24 @@ def test_what_was_withdrawn_leaves_no_gap(setup: Setup) -> None:
 
 
 def test_a_switch_holds_from_the_offset_it_tells(setup: Setup) -> None:
-    change: Callable[[ChainVersion], ChainVersion] = lambda _: SWITCHED  # noqa: E731
+    offsets: list[Offset] = []
+
+    def change(version: ChainVersion, offset: Offset) -> ChainVersion:
+        offsets.append(offset)
+        return SWITCHED if version is FIRST else version
+
     setup.queue.submit(lines(5))
     setup.queue.submit(lines(5))
-    offset, version = setup.intake.switch(change)
-    assert (offset, version) == (Offset(1, 0), SWITCHED)
+    assert setup.intake.switch(change) is SWITCHED
     assert setup.intake.chain is SWITCHED
     assert {each.chain.number for each in setup.blocks()} == {2}
-    assert setup.intake.switch(lambda version: version)[0] == Offset(3, 0)
+    setup.intake.switch(change)
+    assert offsets == [Offset(1, 0), Offset(3, 0)]
 
 
 def test_a_switch_that_fails_changes_nothing(setup: Setup) -> None:
     with pytest.raises(KeyError):
-        setup.intake.switch(lambda version: version.switched("nobody", reset=True))
+        setup.intake.switch(lambda version, _: version.switched("nobody", reset=True))
     assert setup.intake.chain is FIRST
 
 

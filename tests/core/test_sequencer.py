@@ -105,7 +105,7 @@ def test_a_checkpoint_holds_exactly_the_blocks_up_to_its_barrier(name: str) -> N
     before, barrier = block(1, ONE, version), block(2, line(2), version, barrier=True)
     after = [block(3, ONE + line(3), version), block(4, line(3) + line(4), version)]
     first = results(shared, before, barrier, *after)
-    restored = sequencer(version.steps, shared.checkpoint(2))
+    restored = sequencer(version.steps, shared.snapshot(2))
     assert results(restored, *after) == first[2:]
 
 
@@ -114,7 +114,7 @@ def test_a_checkpoint_remembers_the_switches_its_memory_has_seen() -> None:
     for newest in (TALLY, reset):  # whichever version the next host is started with
         shared = sequencer(TALLY.steps)
         results(shared, block(1, ONE, TALLY), block(2, ONE, reset, barrier=True))
-        restored = sequencer(newest.steps, shared.checkpoint(2))
+        restored = sequencer(newest.steps, shared.snapshot(2))
         assert results(restored, block(3, ONE + line(2), reset)) == [(line(2), 0)]
 
 
@@ -122,7 +122,7 @@ def test_there_is_no_checkpoint_but_at_a_barrier() -> None:
     shared = sequencer(TALLY.steps)
     results(shared, block(1, ONE, TALLY))
     with pytest.raises(KeyError):
-        shared.checkpoint(1)
+        shared.snapshot(1)
 
 
 def test_a_disabled_step_keeps_its_memory_across_a_checkpoint() -> None:
@@ -130,7 +130,7 @@ def test_a_disabled_step_keeps_its_memory_across_a_checkpoint() -> None:
     on = off.switched("Tally", mode=Mode.ENABLED)
     shared = sequencer(TALLY.steps)
     results(shared, block(1, ONE, TALLY), block(2, ONE, off, barrier=True))
-    restored = sequencer(TALLY.steps, shared.checkpoint(2))
+    restored = sequencer(TALLY.steps, shared.snapshot(2))
     assert results(restored, block(3, ONE + line(2), on)) == [(line(2), 0)]
 
 
@@ -156,7 +156,7 @@ def test_each_shared_step_has_a_sequence_of_its_own() -> None:
     blocks = [block(1, payload, version, barrier=True), block(2, payload + line(6), version)]
     expected: list[Any] = [(line(2) + line(4), 0), (line(6), 0)]
     assert results(shared, *blocks) == expected
-    assert results(sequencer(version.steps, shared.checkpoint(1)), blocks[1]) == expected[1:]
+    assert results(sequencer(version.steps, shared.snapshot(1)), blocks[1]) == expected[1:]
 
 
 def test_a_result_is_equal_however_often_it_is_asked_for() -> None:

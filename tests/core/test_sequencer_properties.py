@@ -154,7 +154,7 @@ def test_the_output_is_that_of_one_process(plan: Plan) -> None:
     shared = sequencer(FIRST.steps)
     assert spread(shared, plan) == expected
     (barrier,) = [each.number for each in plan.blocks if each.barrier]
-    restored = sequencer(FIRST.steps, shared.checkpoint(barrier))
+    restored = sequencer(FIRST.steps, shared.snapshot(barrier))
     assert spread(restored, plan, after=barrier) == expected[barrier:]
 
 

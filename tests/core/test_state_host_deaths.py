@@ -84,8 +84,8 @@ def through_a_barrier(setup: Setup) -> Barrier:
 def test_a_checkpoint_lets_the_blocks_before_it_go(setup: Setup) -> None:
     barrier = through_a_barrier(setup)
     assert barrier == Barrier(2, 1, "first")
-    setup.dispatcher.adopt_checkpoint(barrier, b"memory")
-    assert setup.dispatcher.checkpoint == b"memory"
+    setup.dispatcher.adopt_snapshot(barrier, b"memory")
+    assert setup.dispatcher.snapshot == b"memory"
     setup.dispatcher.state_died([], "died")
     setup.dispatcher.state_ready(2, "second")
     assert list(setup.numbers(setup.links[0])) == [3]
@@ -94,11 +94,11 @@ def test_a_checkpoint_lets_the_blocks_before_it_go(setup: Setup) -> None:
 def test_a_checkpoint_that_comes_too_late_is_refused(setup: Setup) -> None:
     barrier = through_a_barrier(setup)
     setup.dispatcher.state_died([], "died")
-    setup.dispatcher.adopt_checkpoint(barrier, b"memory")
-    assert setup.dispatcher.checkpoint is None
+    setup.dispatcher.adopt_snapshot(barrier, b"memory")
+    assert setup.dispatcher.snapshot is None
     setup.dispatcher.state_ready(2, "second")
-    setup.dispatcher.adopt_checkpoint(barrier, b"memory")
-    assert setup.dispatcher.checkpoint is None
+    setup.dispatcher.adopt_snapshot(barrier, b"memory")
+    assert setup.dispatcher.snapshot is None
     assert list(setup.numbers(setup.links[0])) == [1, 2]
 
 
@@ -116,7 +116,7 @@ def test_a_block_at_a_worker_may_lie_before_the_checkpoint_when_it_dies(setup: S
     setup.done(b, 2)
     barrier = setup.dispatcher.next_barrier()
     assert barrier == Barrier(2, 2, "second")
-    setup.dispatcher.adopt_checkpoint(barrier, b"memory")
+    setup.dispatcher.adopt_snapshot(barrier, b"memory")
     setup.die(a)
     assert list(setup.numbers(b)) == [3], "the block before the checkpoint is of no use any more"
 
@@ -145,7 +145,7 @@ def test_a_barrier_is_wanted_once_in_so_many_bytes(setup: Setup) -> None:
 
 
 def test_a_large_memory_is_saved_more_seldom(setup: Setup) -> None:
-    setup.dispatcher.adopt_checkpoint(through_a_barrier(setup), b"m" * SIZE * 2)
+    setup.dispatcher.adopt_snapshot(through_a_barrier(setup), b"m" * SIZE * 2)
     wanted = []
     for number in range(4, 14):
         wanted.append(setup.dispatcher.wants_barrier())

@@ -14,6 +14,8 @@ from typing import IO, Any, Final, NamedTuple
 
 import psutil
 
+from service.dead_letter_store import DeadLetterStore, Selection
+
 PENSTOCK: Final = str(Path(sys.executable).with_name("penstock"))
 
 Table = Mapping[str, Any]
@@ -197,8 +199,16 @@ class RunningDaemon:
         return (self.directory / "kept.ndjson").read_bytes()
 
     def dead(self) -> list[Any]:
-        path = self.directory / "var" / "dead.ndjson"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """Return every dead letter, whole, in offset order."""
+        if self.process.poll() is None:
+            listed = self.get("/api/v1/dead-letters?limit=1000")["dead_letters"]
+            return [self.get(f"/api/v1/dead-letters/{each['id']}") for each in reversed(listed)]
+        store = DeadLetterStore(self.directory / "var" / "penstock.db", 1 << 20)
+        try:
+            found = store.find(Selection(), None, 1000, newest_first=False)
+            return [letter.describe_all() for each in found if (letter := store.get(each.id))]
+        finally:
+            store.close()
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

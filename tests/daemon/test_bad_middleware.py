@@ -229,7 +229,7 @@ def test_a_memory_that_cannot_be_kept_does_not_hold_the_stream_back_in_silence(
     daemon = start_daemon(
         middleware=[{"name": "remembers", "use": "broken:Broken"}],
         queue={"bytes": 2000},
-        state={"checkpoint": 1000},
+        state={"checkpoint_bytes": 1000},
     )
     body = "".join(_lines(100))
     if _accepts_all(daemon, [body] * 10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def test_the_generator_makes_as_many_events_as_told_and_the_same_points_from_one
         source = _generator(rate=5000, count=700, seed=seed, first=10, last=500)
         runs.append(_generated(start_daemon(source=[source]), 700))
         (tmp_path / "kept.ndjson").unlink()
+        shutil.rmtree(tmp_path / "var")
     assert runs[0] == runs[1] != runs[2]
     assert all(10 <= cid <= 500 for cid in runs[0])
 

@@ -43,7 +43,7 @@ def test_workers_and_the_state_host_killed_at_random_change_no_byte(
     start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon(
-        middleware=[ADJACENT], queue={"bytes": "256KiB"}, state={"checkpoint": "1MiB"}
+        middleware=[ADJACENT], queue={"bytes": "256KiB"}, state={"checkpoint_bytes": "1MiB"}
     )
     bodies = [_body(number, 2000) for number in range(POSTS)]
     posts = Posts()

@@ -37,7 +37,7 @@ bytes = "256KiB"
 max_event_bytes = "64KiB"
 
 [state]
-checkpoint = "4MiB"
+checkpoint_bytes = "4MiB"
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.sinks.ndjson import AppendedFile, NdjsonSink
+from service.sinks.ndjson import AppendedFile
 
 Write = Callable[[int, memoryview], int]
 
@@ -127,12 +127,17 @@ def test_a_pipe_is_written_to_as_it_is(tmp_path: Path) -> None:
     os.close(reader)
 
 
-def test_the_sink_writes_through_it(tmp_path: Path) -> None:
-    path = tmp_path / "kept.ndjson"
-    path.write_bytes(b"old\n")
-    for existing, expected in [("append", b"old\nnew\n"), ("truncate", b"new\n")]:
-        sink = NdjsonSink(NdjsonSink.Params(path=path, existing=existing))
-        sink.open()
-        sink.write(b"new\n")
-        sink.close()
-        assert path.read_bytes() == expected
+def test_the_position_of_a_file_not_yet_made_is_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    position = AppendedFile(path).position()
+    assert position == {"path": str(path), "length": 0}
+    assert not path.parent.exists()
+    file = AppendedFile(path)
+    file.write(b"one\n")
+    assert file.position() == {"path": str(path), "length": 4}
+    file.close()
+    assert AppendedFile(path).position() == {"path": str(path), "length": 4}
+    file.open(position)
+    file.write(b"two\n")
+    file.close()
+    assert path.read_bytes() == b"two\n"

@@ -1,0 +1,167 @@
+"""The checkpoint on disk: everything a start needs to go on right after one block.
+
+Invariants:
+
+1. A checkpoint file is whole or it is not there under its name: it is written beside, synced, and
+   renamed. What a disk did to it later shows in its CRC.
+2. Two are kept, and the journal from the older one on: if the newest cannot be read, the one before
+   it leads to the same state by a longer replay.
+3. It is plain data (msgpack), never code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from service.chain import ChainVersion
+from service.errors import OutcomeUnknown, PipelineFailed
+from service.journal.entry import Configuration
+
+log = logging.getLogger(__name__)
+
+MAGIC: Final = b"penstock checkpoint 1\n"
+KEPT: Final = 2
+_HEADER: Final = struct.Struct("<IQ")
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The state right after ``block``, whose entry in the journal is ``sequence``.
+
+    ``memory`` is what the sequencer's shared steps remember, encoded; ``sinks`` are their positions
+    by name, ``origins`` those of the sources; ``statistics`` the counts up to the block.
+    """
+
+    block: int
+    sequence: int
+    chain: ChainVersion
+    configuration: Configuration
+    memory: bytes | None
+    sinks: dict[str, Any]
+    dead_letters: Any
+    origins: dict[str, Any]
+    statistics: dict[str, Any]
+
+
+class CheckpointFiles:
+    """The checkpoints of one state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._kept: list[tuple[int, int]] = []
+        """The place in the journal, and the block, of each checkpoint kept, in rising order."""
+
+    def load(self) -> Checkpoint | None:
+        """Return the newest checkpoint that can be read, None if there never was one.
+
+        Raises PipelineFailed when there are some and none can be read.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for unfinished in self._directory.glob("*.unfinished"):
+            unfinished.unlink()
+        found = self._files()
+        problems = []
+        readable = []
+        for path in found:
+            try:
+                readable.append(read_checkpoint(path))
+            except PipelineFailed as error:
+                problems.append(str(error))
+        self._kept = [(checkpoint.sequence, checkpoint.block) for checkpoint in readable]
+        if readable:
+            for problem in problems:
+                log.error("%s; another checkpoint is used, nothing is lost", problem)
+            return readable[-1]
+        if problems:
+            raise PipelineFailed("\n".join(problems))
+        return None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint, in this order.
+
+        1. It is written beside and synced: what has the name is whole.
+        2. It gets its name, and the folder is synced: from now on a start begins here.
+        3. Only then do older ones go, but for the one before it.
+
+        Raises OSError, with the checkpoints as they were, and OutcomeUnknown.
+        """
+        path = self._directory / f"{checkpoint.block:016d}.checkpoint"
+        unfinished = path.with_suffix(".unfinished")
+        data = msgspec.msgpack.encode(checkpoint)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(unfinished, flags, 0o600)
+        try:
+            for piece in (MAGIC, _HEADER.pack(zlib.crc32(data), len(data)), data):
+                _write_all(descriptor, piece)
+            _sync(descriptor, unfinished)
+        finally:
+            os.close(descriptor)
+        unfinished.rename(path)
+        sync_directory(self._directory)
+        for older in self._files()[:-KEPT]:
+            older.unlink()
+        self._kept = sorted({*self._kept, (checkpoint.sequence, checkpoint.block)})[-KEPT:]
+
+    @property
+    def needed(self) -> int:
+        """The journal's entries after this one are needed to start, from any checkpoint kept."""
+        return self._kept[0][0] if self._kept else 0
+
+    @property
+    def oldest_block(self) -> int:
+        """No block up to this one ever comes again."""
+        return self._kept[0][1] if self._kept else 0
+
+    def _files(self) -> list[Path]:
+        return sorted(self._directory.glob("*.checkpoint"))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the checkpoint in a file; raises PipelineFailed when it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PipelineFailed(f"{path}: cannot be read: {error.strerror}") from error
+    start = len(MAGIC) + _HEADER.size
+    body = data[start:]
+    if not data.startswith(MAGIC):
+        raise PipelineFailed(f"{path}: is no checkpoint of this version of penstock, or is damaged")
+    if len(data) < start or _HEADER.unpack_from(data, len(MAGIC)) != (zlib.crc32(body), len(body)):
+        raise PipelineFailed(f"{path}: this checkpoint is damaged (its CRC is wrong)")
+    try:
+        return msgspec.msgpack.decode(body, type=Checkpoint)
+    except msgspec.DecodeError as error:
+        message = f"{path}: this checkpoint is of another version of penstock: {error}"
+        raise PipelineFailed(message) from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Return when the names in a directory will survive a loss of power; raises OutcomeUnknown."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _sync(descriptor, directory)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        message = (
+            f"{path}: the disk does not say whether it kept what was written ({error.strerror}); "
+            "the daemon stops, and its next start goes on from what is there"
+        )
+        raise OutcomeUnknown(message) from error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

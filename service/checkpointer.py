@@ -1,0 +1,122 @@
+"""The checkpointer: saves a checkpoint whenever a barrier has passed everything.
+
+The stream does not stop for it: each shared step took its snapshot right after the barrier's block,
+and the emitter its mark. What remains is to gather, sync and write them, here, in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Condition, Thread
+
+from service.checkpoint import Checkpoint, CheckpointFiles
+from service.dispatcher import Barrier, Dispatcher
+from service.emitter import Emitter, Mark
+from service.errors import OutcomeUnknown, ProcessLost
+from service.journal.entry import Configuration
+from service.journal.journal import Journal
+from service.state_host import StateClient
+from service.threads import start_thread
+
+log = logging.getLogger(__name__)
+
+
+class Checkpointer:
+    """Takes checkpoints in a thread of its own; without files only the memory of the host."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        emitter: Emitter,
+        journal: Journal,
+        files: CheckpointFiles | None,
+        configuration: Configuration,
+        host_key: bytes | None,
+    ) -> None:
+        """``host_key`` opens the state host, None where no step remembers."""
+        self._dispatcher = dispatcher
+        self._emitter = emitter
+        self._journal = journal
+        self._files = files
+        self._configuration = configuration
+        self._host_key = host_key
+        self._changed = Condition()
+        self._thread: Thread | None = None
+        self.block = 0
+        """The block of the last checkpoint."""
+
+    def start(self, failed: Callable[[str], None]) -> None:
+        """Begin; what cannot be mended is reported to ``failed``."""
+        self._thread = start_thread("checkpointer", self._run, failed)
+
+    def join(self) -> None:
+        """Wait for the last checkpoint; the dispatcher must be closed."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def wait_for(self, block: int, limit: float) -> bool:
+        """Wait until there is a checkpoint at ``block`` or after; False if that took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.block >= block, limit)
+
+    def save(self, mark: Mark, memory: bytes | None) -> None:
+        """Make the state at a mark the one to start from, in this order.
+
+        1. The journal is synced: a checkpoint is never ahead of it.
+        2. The sinks and dead letters are: what a start will not write again must be there.
+        3. The checkpoint is written: from now on a start begins here.
+        4. Only now the journal may forget what came before.
+
+        A checkpoint that cannot be written is left out: the one before it holds, and the replay
+        gets longer. Raises OutcomeUnknown when the disk does not say what it kept.
+        """
+        if self._files is None:
+            return
+        checkpoint = Checkpoint(
+            block=mark.block.number,
+            sequence=mark.block.sequence,
+            chain=mark.block.chain,
+            configuration=self._configuration,
+            memory=memory,
+            sinks=mark.sinks,
+            dead_letters=mark.dead_letters,
+            origins=mark.origins,
+            statistics=mark.statistics,
+        )
+        self._journal.sync()
+        try:
+            self._emitter.flush()
+        except OSError as error:
+            message = (
+                f"a sink does not say whether it kept what was written ({error}): the daemon "
+                "stops; its next start writes everything since the last checkpoint again"
+            )
+            raise OutcomeUnknown(message) from error
+        try:
+            self._files.save(checkpoint)
+            self._journal.trim(self._files.needed, time.time())
+        except OSError as error:
+            log.error(  # noqa: TRY400 - it is no defect, and tried again
+                "the checkpoint at block %s cannot be written: %s; the one before it holds",
+                mark.block.number,
+                error,
+            )
+
+    def _run(self) -> None:
+        while (barrier := self._dispatcher.next_barrier()) is not None:
+            try:
+                memory = self._memory(barrier)
+            except ProcessLost:
+                continue  # the next state host passes this barrier again
+            self.save(self._emitter.mark(barrier.block), memory)
+            self._dispatcher.adopt_snapshot(barrier, memory)
+            with self._changed:
+                self.block = barrier.block
+                self._changed.notify_all()
+
+    def _memory(self, barrier: Barrier) -> bytes | None:
+        if self._host_key is None:
+            return None
+        return StateClient(barrier.state_address, self._host_key).snapshot(barrier.block)

@@ -1,0 +1,81 @@
+"""What every command that asks a running daemon shares: its options, its messages, its exit code.
+
+Everything heavy is imported when it is needed, so that ``--help`` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+FAILED: Final = 1
+BAD_CONFIGURATION: Final = 78
+
+config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    default=Path("config/penstock.toml"),
+    show_default=True,
+    help="The configuration file.",
+)
+url_option = click.option("--url", help="The daemon's address. [http.listen of the configuration]")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print what the daemon answered."
+)
+
+
+def load(config: Path) -> Settings:
+    """Return the settings; raises ConfigurationError."""
+    from service.settings import load_settings  # noqa: PLC0415 - loads pydantic
+
+    return load_settings(config)
+
+
+@contextmanager
+def exit_codes(config: Path) -> Iterator[None]:
+    """Turn Penstock's errors into messages and exit codes."""
+    from middleware.errors import (  # noqa: PLC0415 - its package loads numpy
+        ConfigurationError,
+        PenstockError,
+    )
+
+    try:
+        yield
+    except ConfigurationError as error:
+        for line in str(error).splitlines():
+            click.echo(line if line.startswith(f"{config}: ") else f"{config}: {line}", err=True)
+        sys.exit(BAD_CONFIGURATION)
+    except PenstockError as error:
+        click.echo(f"penstock: {error}", err=True)
+        sys.exit(FAILED)
+
+
+def ask_daemon(
+    config: Path,
+    url: str | None,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    query: Mapping[str, object] | None = None,
+) -> Any:
+    """Ask the running daemon for a path below ``/api/v1``.
+
+    Returns its answer, or ends the command with its message. What is None in ``query`` is left out.
+    """
+    from service.client import ask  # noqa: PLC0415 - loads urllib, and numpy with our errors
+
+    given = {name: str(value) for name, value in (query or {}).items() if value is not None}
+    with exit_codes(config):
+        if url is None:
+            url = f"http://{load(config).http.listen}"
+        return ask(url, method, f"/api/v1{path}", body, given)

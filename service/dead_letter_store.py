@@ -1,0 +1,295 @@
+"""The dead letters of a daemon, in SQLite: to look through, to re-drive, to discard.
+
+Invariants:
+
+1. A letter is its offset and the sink that refused it. To write it again changes nothing.
+2. From ``waiting`` it becomes ``redriven`` or ``discarded``; that is never undone, also when its
+   block is emitted again after a crash.
+3. What the stream writes lasts from ``flush`` on: until then the journal has the block. What
+   nothing could bring back, a refusal or a decision, lasts before the call returns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from service.block import Block, Offset
+from service.database import Database
+from service.dead_letters import LetterId, describe, readable, writable
+from service.origins import Origin
+from service.passage import DeadLetter
+
+MOST: Final = 1_000
+"""Letters that are listed, or deleted, at once."""
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS dead_letters (
+    block INTEGER NOT NULL,
+    row INTEGER NOT NULL,
+    sink TEXT NOT NULL DEFAULT '',
+    source TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    path TEXT,
+    received REAL NOT NULL,
+    reason TEXT NOT NULL,
+    middleware TEXT,
+    attempts INTEGER NOT NULL,
+    status TEXT NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'redriven', 'discarded')),
+    redriven_as TEXT,
+    changed_at REAL NOT NULL,
+    event_bytes INTEGER NOT NULL,
+    traceback TEXT,
+    event BLOB NOT NULL,
+    PRIMARY KEY (block, row, sink)
+) STRICT;
+CREATE INDEX IF NOT EXISTS dead_letters_by_status ON dead_letters (status, block, row, sink);
+"""
+_BRIEF: Final = (
+    "SELECT block, row, sink, source, line, path, received, reason, middleware, attempts, status,"
+    " redriven_as, changed_at, event_bytes, length(event)"
+)
+_INSERT: Final = """
+INSERT INTO dead_letters (block, row, sink, source, line, path, received, reason, middleware,
+    attempts, changed_at, event_bytes, traceback, event)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (block, row, sink) DO NOTHING
+"""
+
+
+class Status(StrEnum):
+    """What has been decided about a letter."""
+
+    WAITING = "waiting"
+    REDRIVEN = "redriven"
+    DISCARDED = "discarded"
+
+
+class Selection(NamedTuple):
+    """Which letters are meant; None means any. ``whole``: only those that can be re-driven."""
+
+    status: Status | None = None
+    middleware: str | None = None
+    source: str | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A dead letter and what became of it; in a list its event and its traceback are left out."""
+
+    id: LetterId
+    letter: DeadLetter
+    origin: Origin
+    status: Status
+    redriven_as: str | None
+    changed: float
+    """Since when it has its status, seconds since the epoch."""
+    event_bytes: int
+    """The length of the event; ``whole`` says whether all of it was kept."""
+    whole: bool
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as plain data for JSON, all but its event."""
+        record = {"id": str(self.id)} | describe(self.id, self.letter, self.origin)
+        record |= {"status": self.status, "changed": self.changed, "whole": self.whole}
+        return record | ({"redriven_as": self.redriven_as} if self.redriven_as else {})
+
+    def describe_all(self) -> dict[str, Any]:
+        """Return it as plain data for JSON, with as much of its event as can be shown."""
+        return self.describe() | readable(self.letter.event, self.event_bytes)
+
+
+class DeadLetterStore:
+    """Keeps dead letters in a database; the emitter's thread and those of operators use it at once.
+
+    All of it raises as ``Database`` does.
+    """
+
+    def __init__(self, path: Path, longest: int, clock: Callable[[], float] = time.time) -> None:
+        """Keep at most ``longest`` bytes of an event; one that was cut cannot be re-driven."""
+        self._path = path
+        self._longest = longest
+        self._clock = clock
+        self._stream = Database(path, "normal")
+        self._durable = Database(path, "full")
+        self._last = 0
+
+    def open(self, position: Any) -> None:
+        """Open the database, and delete what will be found again after ``position``.
+
+        Only what waits goes: decisions stay, and so do refusals, or the sink would be asked again.
+        """
+        self._last = 0 if position is None else position["block"]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._durable.open()
+        self._stream.open()
+        with self._durable.transaction() as database:
+            database.execute(_SCHEMA)
+            database.execute(
+                "DELETE FROM dead_letters WHERE block > ? AND sink = '' AND status = 'waiting'",
+                (self._last,),
+            )
+
+    def write(
+        self,
+        block: Block,
+        letters: Sequence[DeadLetter],
+        origin: Callable[[Block, int], Origin],
+    ) -> None:
+        """Keep what the border or the chain turned away of one block, all or none."""
+        values = [self._values("", block, letter, origin) for letter in letters]
+        with self._stream.transaction() as database:
+            database.executemany(_INSERT, values)
+        self._last = max(self._last, block.number)
+
+    def refuse(
+        self,
+        sink: str,
+        block: Block,
+        letter: DeadLetter,
+        origin: Callable[[Block, int], Origin],
+    ) -> None:
+        """Keep an event that a sink refuses; it survives a loss of power on return."""
+        with self._durable.transaction() as database:
+            database.execute(_INSERT, self._values(sink, block, letter, origin))
+
+    def refused(self, sink: str, block: int) -> frozenset[int]:
+        """Return the rows of a block that a sink refused before, whatever was decided since."""
+        with self._stream.reading() as database:
+            found = database.execute(
+                "SELECT row FROM dead_letters WHERE block = ? AND sink = ?", (block, sink)
+            )
+            return frozenset(row for (row,) in found)
+
+    def position(self) -> dict[str, int]:
+        """Return the last ``block`` that letters of the chain were written for."""
+        return {"block": self._last}
+
+    def flush(self) -> None:
+        """Return when all that was written will survive a loss of power."""
+        self._durable.checkpoint()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._stream.close()
+        self._durable.close()
+
+    def find(
+        self,
+        selection: Selection = Selection(),  # noqa: B008 - a tuple never changes
+        after: LetterId | None = None,
+        limit: int = 100,
+        *,
+        newest_first: bool = True,
+    ) -> list[StoredLetter]:
+        """Return at most ``limit`` letters in the order of ids, those that follow ``after``."""
+        conditions = ["1"]
+        values: list[Any] = []
+        for name in ("status", "middleware", "source"):
+            if (wanted := getattr(selection, name)) is not None:
+                conditions.append(f"{name} = ?")
+                values.append(str(wanted))
+        if selection.whole:
+            conditions.append("length(event) = event_bytes")
+        if after is not None:
+            conditions.append(f"(block, row, sink) {'<' if newest_first else '>'} (?, ?, ?)")
+            values.extend(after)
+        way = "DESC" if newest_first else "ASC"
+        query = (
+            f"{_BRIEF}, NULL, x'' FROM dead_letters WHERE {' AND '.join(conditions)}"
+            f" ORDER BY block {way}, row {way}, sink {way} LIMIT ?"
+        )
+        with self._durable.reading() as database:
+            return [_stored(row) for row in database.execute(query, (*values, min(limit, MOST)))]
+
+    def get(self, letter_id: LetterId) -> StoredLetter | None:
+        """Return one letter with all that is known, None when there is none."""
+        query = (
+            f"{_BRIEF}, traceback, event FROM dead_letters WHERE block = ? AND row = ? AND sink = ?"
+        )
+        with self._durable.reading() as database:
+            return next(map(_stored, database.execute(query, letter_id)), None)
+
+    def counts(self) -> dict[Status, int]:
+        """Return how many letters there are of each status."""
+        with self._durable.reading() as database:
+            found = database.execute("SELECT status, count(*) FROM dead_letters GROUP BY status")
+            return dict.fromkeys(Status, 0) | {Status(status): number for status, number in found}
+
+    def mark_redriven(self, accepted: Mapping[LetterId, Offset]) -> None:
+        """Mark letters whose events were accepted again, each with its new offset.
+
+        Also one that was discarded meanwhile: that its event was accepted is the truth.
+        """
+        query = (
+            "UPDATE dead_letters SET status = 'redriven', redriven_as = ?, changed_at = ?"
+            " WHERE block = ? AND row = ? AND sink = ? AND status != 'redriven'"
+        )
+        now = self._clock()
+        values = [(str(offset), now, *letter_id) for letter_id, offset in accepted.items()]
+        with self._durable.transaction() as database:
+            database.executemany(query, values)
+
+    def discard(self, ids: Iterable[LetterId]) -> None:
+        """Mark letters, of those that wait, as of no further interest."""
+        query = (
+            "UPDATE dead_letters SET status = 'discarded', changed_at = ?"
+            " WHERE block = ? AND row = ? AND sink = ? AND status = 'waiting'"
+        )
+        now = self._clock()
+        with self._durable.transaction() as database:
+            database.executemany(query, [(now, *letter_id) for letter_id in ids])
+
+    def purge(self, before: float, upto: int = 2**62) -> int:
+        """Delete what was decided before that time, seconds since the epoch; return how many.
+
+        Only of blocks ``upto`` the oldest checkpoint kept: one that comes again needs its letters.
+        """
+        query = (
+            "DELETE FROM dead_letters WHERE rowid IN (SELECT rowid FROM dead_letters"
+            " WHERE status IN ('redriven', 'discarded') AND changed_at < ? AND block <= ? LIMIT ?)"
+        )
+        purged = 0
+        while True:  # in pieces, so that the stream need not wait long
+            with self._durable.transaction() as database:
+                database.execute(query, (before, upto, MOST))
+                changes = database.changes()
+            purged += changes
+            if changes < MOST:
+                return purged
+
+    def _values(
+        self,
+        sink: str,
+        block: Block,
+        letter: DeadLetter,
+        origin: Callable[[Block, int], Origin],
+    ) -> tuple[Any, ...]:
+        source, line, received, path = origin(block, letter.row)
+        event = letter.event[: self._longest]
+        values = (
+            *(block.number, letter.row, sink, source, line, path, received, letter.reason),
+            *(letter.middleware, letter.attempts, self._clock()),
+            *(len(letter.event), letter.traceback, event),
+        )
+        return tuple(map(writable, values))
+
+
+def _stored(row: Any) -> StoredLetter:
+    block, number, sink, source, line, path, received, reason, middleware, attempts, *rest = row
+    status, redriven_as, changed, event_bytes, event_kept, traceback, event = rest
+    return StoredLetter(
+        id=LetterId(block, number, sink),
+        letter=DeadLetter(number, event, reason, middleware, attempts, traceback),
+        origin=Origin(source, line, received, path),
+        status=Status(status),
+        redriven_as=redriven_as,
+        changed=changed,
+        event_bytes=event_bytes,
+        whole=event_kept == event_bytes,
+    )

@@ -1,0 +1,82 @@
+"""What the journal's entries say: a block, or the chain as it is from the next block on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from service.block import Block, FileRange, Part
+from service.chain import ChainVersion, Step
+from service.journal.journal import BLOCK, Entry, Key, NewEntry
+
+CHAIN: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the configuration file said of events and steps, to see later whether it changed."""
+
+    event: dict[str, Any]
+    steps: tuple[Step, ...]
+    inputs: tuple[tuple[str, int, int], ...] = ()
+    """The files of ``penstock process``: path, bytes, time of change in nanoseconds."""
+
+    def same_structure(self, other: Configuration) -> bool:
+        """Say whether both have the same steps in the same order and read events alike.
+
+        Modes and parameters may differ: these can be switched.
+        """
+        ours = [(step.name, step.use, step.shared) for step in self.steps]
+        theirs = [(step.name, step.use, step.shared) for step in other.steps]
+        return ours == theirs and self.event == other.event
+
+
+@dataclass(frozen=True, slots=True)
+class ChainChange:
+    """The chain from the next block on, and the configuration it started from."""
+
+    chain: ChainVersion
+    configuration: Configuration
+
+
+class _BlockBody(msgspec.Struct, frozen=True, array_like=True):
+    parts: tuple[tuple[str, int | None, int | None, float], ...]
+    barrier: bool
+    file: tuple[str, int, int] | None
+
+
+def block_entry(block: Block, keys: tuple[Key, ...] = ()) -> NewEntry:
+    """Return a block as an entry."""
+    parts = tuple((part.source, part.lines, part.first_line, part.received) for part in block.parts)
+    payload = block.payload
+    if isinstance(payload, FileRange):
+        body = _BlockBody(parts, block.barrier, (payload.path, payload.start, payload.stop))
+        return NewEntry(BLOCK, block.number, msgspec.msgpack.encode(body), b"", keys)
+    body = _BlockBody(parts, block.barrier, None)
+    return NewEntry(BLOCK, block.number, msgspec.msgpack.encode(body), payload, keys)
+
+
+def read_block(entry: Entry, chain: ChainVersion) -> Block:
+    """Return the block of an entry, to be decided by ``chain``."""
+    body = msgspec.msgpack.decode(entry.body, type=_BlockBody)
+    payload = entry.payload if body.file is None else FileRange(*body.file)
+    parts = tuple(Part(*part) for part in body.parts)
+    return Block(entry.block, payload, parts, chain, body.barrier, entry.sequence)
+
+
+def gone_blocks(entry: Entry) -> range:
+    """Return the numbers of the blocks that a repair found to be gone."""
+    body = msgspec.msgpack.decode(entry.body)
+    return range(body["from"], body["to"] + 1)
+
+
+def chain_entry(next_block: int, change: ChainChange) -> NewEntry:
+    """Return a change of the chain that holds from ``next_block`` on as an entry."""
+    return NewEntry(CHAIN, next_block, msgspec.msgpack.encode(change), b"")
+
+
+def read_chain(entry: Entry) -> ChainChange:
+    """Return the change of the chain that an entry holds."""
+    return msgspec.msgpack.decode(entry.body, type=ChainChange)

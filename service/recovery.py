@@ -1,0 +1,146 @@
+"""Recovery: from what the disk holds to the state a pipeline starts in. A crash is just a start.
+
+A start takes the last checkpoint and runs the blocks that the journal holds after it, each with the
+chain it was accepted under; only then does what the configuration says now hold.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from service.chain import ChainVersion, Step
+from service.checkpoint import Checkpoint, CheckpointFiles
+from service.errors import PipelineFailed
+from service.intake import Start
+from service.journal.entry import (
+    CHAIN,
+    ChainChange,
+    Configuration,
+    chain_entry,
+    gone_blocks,
+    read_block,
+    read_chain,
+)
+from service.journal.journal import BLOCK, GONE, Journal
+from service.settings import EventSettings, MiddlewareSettings, Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What the disk holds.
+
+    ``checkpoint`` is None at the very first start. ``chain`` and ``configuration`` are those at the
+    journal's end, ``pending`` the number of blocks after the checkpoint, ``last_block`` the last
+    block's number.
+    """
+
+    checkpoint: Checkpoint | None
+    chain: ChainVersion
+    configuration: Configuration
+    pending: int
+    last_block: int
+
+    @property
+    def start(self) -> Start:
+        """Where the intake begins."""
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            return Start(0, 0, self.chain, self.configuration, {})
+        # Without blocks to do again nothing needs a chain that may be gone from the disk.
+        chain = checkpoint.chain if self.pending else self.chain
+        references = {
+            name: (origin["path"], origin["stop"]) for name, origin in checkpoint.origins.items()
+        }
+        return Start(checkpoint.block, checkpoint.sequence, chain, self.configuration, references)
+
+
+def configuration_of(settings: Settings, chain: ChainVersion) -> Configuration:
+    """Return what is remembered of the configuration; ``chain`` is made from it."""
+    return Configuration(settings.event.model_dump(mode="json"), chain.steps)
+
+
+def recover(journal: Journal, files: CheckpointFiles, configured: Configuration) -> Recovered:
+    """Read the last checkpoint and open the journal; raises PipelineFailed.
+
+    ``configured`` is what a first start begins with.
+    """
+    checkpoint = files.load()
+    journal.open(checkpoint.sequence if checkpoint is not None else 0)
+    if checkpoint is None:
+        if journal.last:
+            message = (
+                "there is a journal, but no checkpoint to start from: the checkpoints folder was "
+                "removed; put it back, or move the whole state directory away to start anew"
+            )
+            raise PipelineFailed(message)
+        return Recovered(None, ChainVersion(1, configured.steps), configured, 0, 0)
+    chain, configuration = checkpoint.chain, checkpoint.configuration
+    pending, last_block = 0, checkpoint.block
+    for entry in journal.entries(checkpoint.sequence):
+        if entry.kind == CHAIN:
+            change = read_chain(entry)
+            chain, configuration = change.chain, change.configuration
+        elif entry.kind == BLOCK:
+            last_block = read_block(entry, chain).number
+            pending += 1
+        elif entry.kind == GONE:
+            pending += len(gone_blocks(entry))
+            last_block = max(last_block, *gone_blocks(entry), 0)
+    return Recovered(checkpoint, chain, configuration, pending, last_block)
+
+
+def adopt(recovered: Recovered, configured: Configuration, journal: Journal) -> Recovered:
+    """Let what was changed in the configuration file hold from the next block on.
+
+    What was switched while it ran stays, but for steps whose table in the file was changed since.
+    Steps with the same name and middleware keep what they remember.
+    """
+    if recovered.checkpoint is None or recovered.configuration == configured:
+        return recovered
+    since = f"{recovered.last_block + 1}.0"
+    steps = [_adopted(step, recovered, since) for step in configured.steps]
+    chain = ChainVersion(recovered.chain.number + 1, tuple(steps))
+    journal.append(chain_entry(recovered.last_block + 1, ChainChange(chain, configured)))
+    log.warning("the configuration was changed: it holds from offset %s on", since)
+    return replace(recovered, chain=chain, configuration=configured)
+
+
+def as_accepted(settings: Settings, recovered: Recovered) -> Settings:
+    """Return the settings under which the blocks in the journal were accepted."""
+    before = recovered.configuration
+    return settings.model_copy(
+        update={
+            "event": EventSettings.model_validate(before.event),
+            "middleware": tuple(
+                MiddlewareSettings(
+                    name=step.name, use=step.use, mode=step.mode.value, params=dict(step.params)
+                )
+                for step in before.steps
+            ),
+        }
+    )
+
+
+def _adopted(configured: Step, recovered: Recovered, since: str) -> Step:
+    """Return a step as the next chain version has it."""
+    present = _by_name(recovered.chain.steps).get(configured.name)
+    before = _by_name(recovered.configuration.steps).get(configured.name)
+    if present is None or before is None or present.use != configured.use:
+        return replace(configured, since=since)
+    if _table(before) == _table(configured):
+        return present
+    return replace(configured, resets=present.resets, since=since)
+
+
+def _by_name(steps: tuple[Step, ...]) -> dict[str, Step]:
+    return {step.name: step for step in steps}
+
+
+def _table(step: Step) -> Mapping[str, Any]:
+    """Return what the configuration file says of a step."""
+    return {name: value for name, value in asdict(step).items() if name not in {"since", "reason"}}

@@ -1,0 +1,119 @@
+"""The state directory: what outlives the process, held by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TextIO
+
+from service.chain import ChainVersion
+from service.checkpoint import CheckpointFiles
+from service.dead_letters import DeadLetters
+from service.errors import PipelineFailed
+from service.free_space import FreeSpace
+from service.journal.entry import Configuration
+from service.journal.journal import Journal
+from service.journal.unkept import UnkeptJournal
+from service.recovery import Recovered, adopt, recover
+from service.settings import StateSettings
+
+SEGMENTS: Final = 8
+"""The journal is cut into about so many files, each of which can be given back whole."""
+
+SEGMENT_BYTES: Final = (2**20, 2**26)
+"""How small and how large such a file may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What a pipeline keeps on disk, and what it found there.
+
+    ``checkpoints`` is None where nothing is to survive the process.
+    """
+
+    journal: Journal
+    checkpoints: CheckpointFiles | None
+    dead_letters: DeadLetters
+    space: FreeSpace
+    recovered: Recovered
+
+    def unfinished(self, configured: Configuration) -> bool:
+        """Say whether blocks wait that were accepted under another chain than can start now."""
+        recovered = self.recovered
+        return bool(recovered.pending) and not recovered.configuration.same_structure(configured)
+
+    def adopting(self, configured: Configuration) -> Storage:
+        """Return the storage with the present configuration holding from the next block on."""
+        return replace(self, recovered=adopt(self.recovered, configured, self.journal))
+
+    def again(self, configured: Configuration) -> Storage:
+        """Return what is there now, after a pipeline ran on it."""
+        assert self.checkpoints is not None  # noqa: S101 - only a durable pipeline is followed by another
+        return replace(self, recovered=recover(self.journal, self.checkpoints, configured))
+
+
+def lock_directory(directory: Path) -> TextIO:
+    """Hold a state directory for this process alone; raises PipelineFailed."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a+")
+    except OSError as error:
+        message = f"{directory}: cannot be used as state.directory: {error.strerror}"
+        raise PipelineFailed(message) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        message = (
+            f"{directory}: another penstock runs here (pid {owner}); "
+            "stop it, or give this one a state.directory of its own"
+        )
+        raise PipelineFailed(message) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def open_storage(
+    state: StateSettings, configured: Configuration, dead_letters: DeadLetters
+) -> Storage:
+    """Read what a state directory holds, which must be locked; raises PipelineFailed."""
+    journal_folder, checkpoint_folder = journal_directory(state), state.directory / "checkpoints"
+    if state.durability == "off":
+        if journal_folder.exists():
+            message = (
+                f"{journal_folder}: holds what another durability accepted; "
+                'run it with durability = "full" and stop it, so that all of that is emitted, '
+                "then move the state directory away; or use another state.directory"
+            )
+            raise PipelineFailed(message)
+        nothing = Recovered(None, ChainVersion(1, configured.steps), configured, 0, 0)
+        nowhere = FreeSpace(state.directory, 0)
+        return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
+    journal = open_journal(state)
+    checkpoints = CheckpointFiles(checkpoint_folder)
+    recovered = recover(journal, checkpoints, configured)
+    space = FreeSpace(state.directory, state.reserve)
+    return Storage(journal, checkpoints, dead_letters, space, recovered)
+
+
+def journal_directory(state: StateSettings) -> Path:
+    """Return where the journal's files are."""
+    return state.directory / "journal"
+
+
+def open_journal(state: StateSettings) -> Journal:
+    """Return the journal of a state directory, not yet open."""
+    smallest, largest = SEGMENT_BYTES
+    return Journal(
+        journal_directory(state),
+        full=state.durability == "full",
+        segment_bytes=max(smallest, min(largest, state.retention_bytes // SEGMENTS)),
+        retention_bytes=state.retention_bytes,
+        retention_seconds=state.retention_age,
+    )

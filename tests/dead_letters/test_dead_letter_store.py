@@ -1,0 +1,299 @@
+"""Dead letters in the database: what is written, what is found again, what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.block import Block, Offset
+from service.dead_letter_store import DeadLetterStore, Selection, Status
+from service.dead_letters import DeadLetters, LetterId
+from service.errors import PipelineFailed, QueueClosed
+from service.origins import Origin
+from service.passage import DeadLetter
+from tests.dead_letters.letters import LONGEST, bad, failed, numbered, origin
+
+LIMIT = 20.0
+WAITING, REDRIVEN, DISCARDED = Status
+
+
+def ids(store: DeadLetterStore, *selected: Status | str | None) -> list[str]:
+    return [str(each.id) for each in store.find(Selection(*selected))]  # type: ignore[arg-type]  # status first
+
+
+def reopened(store: DeadLetterStore, path: Path, position: object) -> DeadLetterStore:
+    store.close()
+    again = DeadLetterStore(path, LONGEST)
+    keeps_the_interface: DeadLetters = again
+    keeps_the_interface.open(position)
+    return again
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "penstock.db"
+
+
+def test_a_letter_is_shown_with_all_that_is_known(store: DeadLetterStore) -> None:
+    store.write(numbered(7), [failed(16)], origin)
+    stored = store.get(LetterId(7, 16))
+    assert stored is not None
+    shown = stored.describe_all()
+    assert shown.pop("changed") > 1_000_000_000
+    assert shown == {
+        "id": "7.16",
+        "offset": "7.16",
+        "source": "push",
+        "line": 17,
+        "time": "1970-01-01T00:00:00.250+00:00",
+        "reason": "handle raised",
+        "middleware": "lookup",
+        "attempts": 3,
+        "traceback": "Traceback: ...",
+        "status": "waiting",
+        "whole": True,
+        "event": '{"cid": 1}',
+    }
+
+
+def test_there_is_nothing_where_no_letter_is(store: DeadLetterStore) -> None:
+    assert store.get(LetterId(7, 16)) is None
+    assert store.find() == []
+    assert store.counts() == {WAITING: 0, REDRIVEN: 0, DISCARDED: 0}
+
+
+def test_the_newest_come_first_or_the_oldest_and_a_list_goes_on_after_any(
+    store: DeadLetterStore,
+) -> None:
+    for number in (2, 10):
+        store.write(numbered(number), bad(1, 9, 11), origin)
+    assert ids(store) == ["10.11", "10.9", "10.1", "2.11", "2.9", "2.1"]
+    page = store.find(after=LetterId(10, 9), limit=2)
+    assert [str(each.id) for each in page] == ["10.1", "2.11"]
+    page = store.find(after=LetterId(2, 9), limit=2, newest_first=False)
+    assert [str(each.id) for each in page] == ["2.11", "10.1"]
+
+
+def test_letters_are_selected(store: DeadLetterStore) -> None:
+    store.write(numbered(1), [*bad(0), failed(1), failed(2, "adjacent")], origin)
+    store.write(numbered(2), bad(0), lambda *_: Origin("files", 1, 0.0, "in.ndjson"))
+    store.discard([LetterId(1, 2)])
+    assert ids(store, None, "lookup") == ["1.1"]
+    assert ids(store, None, None, "files") == ["2.0"]
+    assert ids(store, WAITING) == ["2.0", "1.1", "1.0"]
+    assert ids(store, DISCARDED, "adjacent", "push") == ["1.2"]
+    assert store.counts() == {WAITING: 3, REDRIVEN: 0, DISCARDED: 1}
+
+
+def test_a_list_leaves_events_and_tracebacks_out(store: DeadLetterStore) -> None:
+    store.write(numbered(1), [failed(0)], origin)
+    (found,) = store.find()
+    assert (found.letter.event, found.letter.traceback) == (b"", None)
+    assert found.letter.reason == "handle raised"
+
+
+def test_an_event_longer_than_allowed_is_cut_and_known_not_to_be_whole(
+    store: DeadLetterStore,
+) -> None:
+    store.write(numbered(1), bad(0, event=b"x" * LONGEST), origin)
+    store.write(numbered(2), bad(0, event=b"x" * (LONGEST + 1)), origin)
+    whole, cut = store.get(LetterId(1, 0)), store.get(LetterId(2, 0))
+    assert whole is not None
+    assert cut is not None
+    assert (whole.whole, cut.whole) == (True, False)
+    assert cut.letter.event == b"x" * LONGEST
+    assert cut.describe_all()["event_bytes"] == LONGEST + 1
+    assert ids(store, None, None, None) == ["2.0", "1.0"]
+    assert [str(each.id) for each in store.find(Selection(whole=True))] == ["1.0"]
+
+
+def test_the_same_letter_again_changes_nothing(store: DeadLetterStore) -> None:
+    store.write(numbered(1), bad(0, event=b"first"), origin)
+    store.discard([LetterId(1, 0)])
+    store.write(numbered(1), bad(0, 1, event=b"second"), origin)
+    stored = store.get(LetterId(1, 0))
+    assert stored is not None
+    assert (stored.letter.event, stored.status) == (b"first", DISCARDED)
+    assert ids(store) == ["1.1", "1.0"]
+
+
+def test_a_block_is_written_whole_or_not_at_all(store: DeadLetterStore) -> None:
+    def breaks(block: Block, row: int) -> Origin:
+        if row == 1:
+            raise OSError("cannot tell")
+        return origin(block, row)
+
+    with pytest.raises(OSError, match="cannot tell"):
+        store.write(numbered(1), bad(0, 1), breaks)
+    assert ids(store) == []
+    assert store.position() == {"block": 0}
+
+
+def test_one_event_that_several_sinks_refuse_is_a_letter_for_each(store: DeadLetterStore) -> None:
+    for sink in ("kept", "copy"):
+        store.refuse(sink, numbered(3), bad(4)[0], origin)
+    store.refuse("kept", numbered(3), bad(6)[0], origin)
+    store.write(numbered(3), bad(5), origin)
+    assert ids(store) == ["3.6:kept", "3.5", "3.4:kept", "3.4:copy"]
+    assert store.refused("kept", 3) == {4, 6}
+    assert store.refused("copy", 3) == {4}
+    assert store.refused("kept", 4) == frozenset()
+
+
+def test_a_refusal_is_remembered_whatever_was_decided_and_wherever_the_stream_starts_again(
+    store: DeadLetterStore, path: Path
+) -> None:
+    for row in (0, 1, 2):
+        store.refuse("kept", numbered(3), bad(row)[0], origin)
+    store.discard([LetterId(3, 1, "kept")])
+    store.mark_redriven({LetterId(3, 2, "kept"): Offset(9, 0)})
+    again = reopened(store, path, None)
+    assert again.refused("kept", 3) == {0, 1, 2}
+    again.close()
+
+
+def test_what_comes_again_after_the_checkpoint_is_deleted_unless_it_was_decided(
+    store: DeadLetterStore, path: Path
+) -> None:
+    store.write(numbered(1), bad(0), origin)
+    position = store.position()
+    store.write(numbered(2), bad(0, 1, 2), origin)
+    store.discard([LetterId(2, 1)])
+    store.mark_redriven({LetterId(2, 2): Offset(9, 0)})
+    again = reopened(store, path, position)
+    assert ids(again) == ["2.2", "2.1", "1.0"]
+    assert again.position() == position
+    again.write(numbered(2), bad(0, 1, 2), origin)
+    assert ids(again, WAITING) == ["2.0", "1.0"]
+    again.close()
+
+
+def test_a_decision_is_never_undone(store: DeadLetterStore) -> None:
+    store.write(numbered(1), bad(0, 1), origin)
+    redriven, discarded = LetterId(1, 0), LetterId(1, 1)
+    store.mark_redriven({redriven: Offset(9, 0)})
+    store.discard([redriven, discarded, LetterId(7, 7)])
+    store.mark_redriven({redriven: Offset(10, 0)})
+    found = {str(each.id): (each.status, each.redriven_as) for each in store.find()}
+    assert found == {"1.0": (REDRIVEN, "9.0"), "1.1": (DISCARDED, None)}
+
+
+def test_only_what_was_decided_long_ago_is_purged(tmp_path: Path) -> None:
+    now = 0.0
+    store = DeadLetterStore(tmp_path / "penstock.db", LONGEST, lambda: now)
+    store.open(None)
+    store.write(numbered(1), bad(*range(4)), origin)
+    now = 10.0
+    store.discard([LetterId(1, 0)])
+    store.mark_redriven({LetterId(1, 1): Offset(9, 0)})
+    now = 20.0
+    store.discard([LetterId(1, 2)])
+    assert store.purge(10.0) == 0
+    assert store.purge(20.0) == 2
+    assert ids(store) == ["1.3", "1.2"]
+    store.close()
+
+
+def test_more_is_purged_than_one_piece(store: DeadLetterStore) -> None:
+    store.write(numbered(1), bad(*range(2_500)), origin)
+    store.discard(LetterId(1, row) for row in range(2_499))
+    assert store.purge(float("inf")) == 2_499
+    assert ids(store) == ["1.2499"]
+
+
+def test_what_was_flushed_or_decided_is_there_at_the_next_start(
+    store: DeadLetterStore, path: Path
+) -> None:
+    store.write(numbered(1), bad(0, 1), origin)
+    store.flush()
+    store.discard([LetterId(1, 1)])
+    again = reopened(store, path, {"block": 1})
+    assert ids(again, WAITING) == ["1.0"]
+    assert ids(again, DISCARDED) == ["1.1"]
+    again.close()
+
+
+def test_a_file_that_was_damaged_is_found_out_at_the_start(
+    store: DeadLetterStore, path: Path
+) -> None:
+    for number in range(1, 50):
+        store.write(numbered(number), bad(*range(20), event=b"x" * 500), origin)
+    store.close()
+    scribbled = path.read_bytes()
+    path.write_bytes(scribbled[:8_192] + b"\xff" * (len(scribbled) - 8_192))
+    damaged = DeadLetterStore(path, LONGEST)
+    with pytest.raises(PipelineFailed, match="put the file aside"):
+        damaged.open(None)
+    damaged.close()
+
+
+def test_a_store_can_be_opened_again(store: DeadLetterStore) -> None:
+    store.write(numbered(1), bad(0), origin)
+    position = store.position()
+    store.close()
+    store.open(position)
+    assert (ids(store), store.position()) == (["1.0"], position)
+
+
+def test_a_closed_store_says_that_the_daemon_stops(store: DeadLetterStore) -> None:
+    store.close()
+    with pytest.raises(QueueClosed, match="stopping"):
+        store.find()
+
+
+@pytest.mark.timeout(120)
+def test_the_stream_writes_while_operators_read_and_decide(store: DeadLetterStore) -> None:
+    problems: list[Exception] = []
+
+    def operators() -> None:
+        try:
+            while (counts := store.counts())[DISCARDED] < 100:
+                waiting = store.find(Selection(WAITING))
+                store.discard(each.id for each in waiting[: 100 - counts[DISCARDED]])
+                store.flush()
+        except Exception as error:  # noqa: BLE001 - told by the test's own thread
+            problems.append(error)
+
+    thread = Thread(target=operators, daemon=True)
+    thread.start()
+    for number in range(1, 201):
+        store.write(numbered(number), bad(0), origin)
+        store.refuse("kept", numbered(number), bad(1)[0], origin)
+        assert store.refused("kept", number) == {1}
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    assert problems == []
+    assert sum(store.counts().values()) == 400
+
+
+events = st.binary(max_size=20)
+texts = st.text(st.characters(exclude_categories=[]), max_size=20)
+"""Also what is half a character."""
+
+
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeadLetterStore]:
+    store = DeadLetterStore(tmp_path_factory.mktemp("store") / "penstock.db", LONGEST)
+    store.open(None)
+    yield store
+    store.close()
+
+
+@given(events, texts, texts, st.integers(0, 10**18 - 1))
+def test_any_bytes_and_any_text_come_back(
+    shared_store: DeadLetterStore, event: bytes, reason: str, traceback: str, number: int
+) -> None:
+    shared_store.discard([LetterId(number, 0)])
+    shared_store.purge(float("inf"))
+    letter = DeadLetter(0, event, reason, "lookup", 1, traceback)
+    shared_store.write(numbered(number), [letter], origin)
+    stored = shared_store.get(LetterId(number, 0))
+    assert stored is not None
+    assert stored.letter.event == event
+    assert stored.letter.reason == reason.encode(errors="backslashreplace").decode()
+    assert stored.letter.traceback == traceback.encode(errors="backslashreplace").decode()

@@ -1,0 +1,265 @@
+"""The file sink: each line exactly once, whatever is torn, cut off and written again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import PipelineFailed
+from service.sinks.ndjson import NdjsonSink
+from tests.sinks.writing import emission
+
+LIMIT = 20.0
+
+
+def opened(path: Path, position: Any = None, existing: str = "append") -> NdjsonSink:
+    """Return a sink, open."""
+    sink = NdjsonSink(NdjsonSink.Params.model_validate({"path": path, "existing": existing}))
+    sink.open(position)
+    return sink
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"), [("append", b"old\nnew\n"), ("truncate", b"new\n")]
+)
+def test_at_first_a_file_is_appended_to_or_truncated(
+    tmp_path: Path, existing: str, expected: bytes
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    path.write_bytes(b"old\n")
+    sink = opened(path, existing=existing)
+    sink.write(emission(1, b"new\n"))
+    sink.close()
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("existing", ["append", "truncate"])
+def test_what_came_after_the_position_is_cut_off_and_only_that(
+    tmp_path: Path, existing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    position = sink.position()
+    assert position == {"path": str(path), "length": 4}
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    sink = opened(path, position, existing)
+    assert path.read_bytes() == b"one\n"
+    assert "4 bytes after the last checkpoint" in caplog.text
+    assert sink.position() == position
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("left", [b"", b"on"])
+def test_a_file_that_was_cut_is_refused(tmp_path: Path, left: bytes) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    sink.close()
+    position = sink.position()
+    path.write_bytes(left)
+    with pytest.raises(PipelineFailed, match=r"kept.ndjson: 4 bytes were written.*put it back"):
+        opened(path, position)
+    assert path.read_bytes() == left
+
+
+def test_a_file_that_was_moved_away_is_followed_by_a_new_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    sink.close()
+    position = sink.position()
+    path.rename(tmp_path / "rotated")
+    sink = opened(path, position)
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    assert path.read_bytes() == b"two\n"
+    assert "a new one begins" in caplog.text
+
+
+def test_a_pipe_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    position = sink.position()
+    sink.close()
+    path.unlink()
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(PipelineFailed, match="no regular file"):
+        opened(path, position)
+    os.close(reader)
+
+
+@pytest.mark.parametrize("position", [{"path": "/elsewhere", "length": 9}, {"key": "a"}, 7])
+def test_the_position_of_another_output_counts_as_none(
+    tmp_path: Path, position: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    path.write_bytes(b"old\n")
+    sink = opened(path, position)
+    assert sink.position() == {"path": str(path), "length": 4}
+    sink.close()
+    assert "knows another output" in caplog.text
+
+
+def test_what_is_no_regular_file_has_no_position(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (pipe, Path(os.devnull)):
+        sink = opened(path)
+        sink.write(emission(1, b"one\n"))
+        sink.flush()
+        assert sink.position() is None
+        sink.close()
+        assert sink.position() is None
+    assert os.read(reader, 100) == b"one\n"
+    os.close(reader)
+
+
+def test_the_disk_has_each_step_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def watch(name: str) -> None:
+        really = getattr(os, name)
+
+        def watched(descriptor: int, *more: Any) -> Any:
+            place = Path(f"/proc/self/fd/{descriptor}").readlink()
+            steps.append(f"{name} {place.relative_to(tmp_path)}")
+            return really(descriptor, *more)
+
+        monkeypatch.setattr(os, name, watched)
+
+    for name in ("write", "fsync", "ftruncate"):
+        watch(name)
+    path = tmp_path / "new" / "folder" / "file"
+    sink = opened(path)
+    assert steps == ["fsync new/folder", "fsync new", "fsync ."]
+    position = sink.position()
+    sink.write(emission(1, b"one\n"))
+    sink.flush()
+    sink.close()
+    assert steps[3:] == ["write new/folder/file", "fsync new/folder/file"]
+    sink = opened(path, position)
+    sink.write(emission(1, b"one\n"))
+    sink.close()
+    assert [step.split()[0] for step in steps[5:]] == ["ftruncate", "fsync", "write"]
+
+
+def test_what_the_disk_does_not_confirm_is_not_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = opened(tmp_path / "file")
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        sink.flush()
+    sink.close()
+
+
+def test_a_flush_under_way_keeps_the_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = opened(tmp_path / "file")
+    closing = Thread(target=sink.close)
+    really_flush = os.fsync
+    seen: list[bool] = []
+
+    def flush(descriptor: int) -> None:
+        closing.start()
+        closing.join(0.2)  # long enough to close the file if nothing held it back
+        os.fstat(descriptor)
+        seen.append(closing.is_alive())
+        really_flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    sink.flush()
+    closing.join(LIMIT)
+    assert seen == [True]
+    assert not closing.is_alive()
+
+
+lines = st.binary(max_size=5).map(lambda text: text.replace(b"\n", b" ") + b"\n")
+happenings = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.just(0)),
+        st.tuples(st.just("checkpoint"), st.just(0)),
+        st.tuples(st.just("full disk"), st.integers(0, 7)),
+        st.tuples(st.just("crash in a write"), st.integers(0, 7)),
+        st.tuples(st.just("crash"), st.just(0)),
+    ),
+    max_size=20,
+)
+
+
+@given(
+    there=st.sampled_from([b"", b"old\n"]),
+    outputs=st.lists(lines, max_size=8),
+    happenings=happenings,
+)
+def test_whatever_happens_the_file_is_that_of_the_plain_sequence(
+    there: bytes, outputs: list[bytes], happenings: list[tuple[str, int]]
+) -> None:
+    really_write = os.write
+    room = 0
+
+    def write_some(descriptor: int, data: memoryview) -> int:
+        """Write until ``room`` is used up."""
+        nonlocal room
+        if room == 0:
+            raise OSError(28, "No space left on device")
+        wrote = really_write(descriptor, data[:room])
+        room -= wrote
+        return wrote
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "file"
+        path.write_bytes(there)
+        sink = opened(path)
+        position, at_checkpoint, done = sink.position(), 0, 0
+        for what, number in happenings:
+            if what == "checkpoint":
+                position, at_checkpoint = sink.position(), done
+                sink.flush()
+            elif what == "crash":
+                sink.close()
+                sink, done = opened(path, position), at_checkpoint
+            elif done == len(outputs):
+                continue
+            elif what == "write":
+                sink.write(emission(done + 1, outputs[done]))
+                done += 1
+            elif what == "full disk":
+                room = min(number, len(outputs[done]) - 1)
+                patch.setattr(os, "write", write_some)
+                with pytest.raises(OSError, match="No space"):
+                    sink.write(emission(done + 1, outputs[done]))
+                patch.undo()
+            else:
+                sink.close()
+                with path.open("ab") as torn:
+                    torn.write(outputs[done][:number])
+                sink, done = opened(path, position), at_checkpoint
+        for index in range(done, len(outputs)):
+            sink.write(emission(index + 1, outputs[index]))
+        sink.close()
+        assert path.read_bytes() == there + b"".join(outputs)
