@@ -104,17 +104,25 @@ class Checkpointer:
                 error,
             )
 
+    def take(self, barrier: Barrier, memory: bytes | None) -> None:
+        """Save the state at a barrier, and let the memory be the one to start state hosts from.
+
+        A barrier that was saved before passes again when the state host died too soon after.
+        """
+        if barrier.block > self.block:
+            self.save(self._emitter.mark(barrier.block), memory)
+        self._dispatcher.adopt_snapshot(barrier, memory)
+        with self._changed:
+            self.block = max(self.block, barrier.block)
+            self._changed.notify_all()
+
     def _run(self) -> None:
         while (barrier := self._dispatcher.next_barrier()) is not None:
             try:
                 memory = self._memory(barrier)
             except ProcessLost:
                 continue  # the next state host passes this barrier again
-            self.save(self._emitter.mark(barrier.block), memory)
-            self._dispatcher.adopt_snapshot(barrier, memory)
-            with self._changed:
-                self.block = barrier.block
-                self._changed.notify_all()
+            self.take(barrier, memory)
 
     def _memory(self, barrier: Barrier) -> bytes | None:
         if self._host_key is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from service.cli_daemon import (
+from service.commands.asking import (
     FAILED,
     ask_daemon,
     config_option,
@@ -25,7 +25,9 @@ from service.cli_daemon import (
     load,
     url_option,
 )
-from service.dead_letter_commands import dead as dead_letters
+from service.commands.dead import dead
+from service.commands.journal import journal
+from service.commands.replay import replay
 
 if TYPE_CHECKING:
     from service.processing import Summary
@@ -44,7 +46,8 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-main.add_command(dead_letters)
+for command in (dead, journal, replay):
+    main.add_command(command)
 
 
 @main.command()

@@ -164,6 +164,9 @@ class Intake:
             while self._next <= self._floor and not self._stopping.is_set():
                 log.error("block %s: lost with the power, since durability is normal", self._next)
                 self._place(b"", (), (), barrier=False)
+            if not self._journal.last:
+                change = ChainChange(self._chain, self._configuration)
+                self._journal.append(chain_entry(self._next, change))
         self.recovered.set()
 
     def _blocks(self, entry: Entry) -> Iterator[Block]:

@@ -107,6 +107,14 @@ def journal_directory(state: StateSettings) -> Path:
     return state.directory / "journal"
 
 
+def existing_journal(state: StateSettings) -> Path:
+    """Return where the journal's files are; raises PipelineFailed when there are none."""
+    directory = journal_directory(state)
+    if not directory.is_dir():
+        raise PipelineFailed(f"{directory}: there is no journal")
+    return directory
+
+
 def open_journal(state: StateSettings) -> Journal:
     """Return the journal of a state directory, not yet open."""
     smallest, largest = SEGMENT_BYTES

@@ -36,7 +36,7 @@ LAYERS = [
     {"state_directory", "replay"},
     {"sources", "admin", "configured", "pipeline", "operation"},
     {"processing", "daemon"},
-    {"cli_daemon", "dead_letter_commands"},
+    {"commands"},
     {"cli"},
 ]
 """The parts of ``service/``: each imports from those above it, and from its own line."""

@@ -35,11 +35,11 @@ from service.journal.files import (
     writing,
 )
 from service.journal.high_water import NAME, create_mark
-from service.journal.row import Row
+from service.journal.row import Entry, Row
 from service.journal.segment import write_file
 from service.journal.survey import Finding, Survey
 
-__all__ = ["Finding", "Findings", "repair", "verify"]
+__all__ = ["Finding", "Findings", "repair", "retained", "verify"]
 
 
 @dataclass(frozen=True)
@@ -168,3 +168,16 @@ def _copy(path: Path, aside: Path) -> None:
         os.close(descriptor)
     new.rename(name)
     sync_directory(aside)
+
+
+def retained(directory: Path) -> Iterator[Entry]:
+    """Yield every entry that is still there, in order, also beside a running daemon.
+
+    Raises JournalDamaged at the first that is not as it was written.
+    """
+    survey = Survey(directory)
+    for _, row in survey.rows():
+        damage = [finding for finding in survey.findings if finding.damage]
+        if damage:
+            raise JournalDamaged(f"journal {directory}: {damage[0].what}; {ADVICE}")
+        yield row.entry

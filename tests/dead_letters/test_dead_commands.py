@@ -15,7 +15,7 @@ from service import client as client_module
 from service.admin import dead_letters as api_module
 from service.admin.dead_letters import dead_letters_api
 from service.admin.problems import handle_problems
-from service.dead_letter_commands import dead
+from service.commands.dead import dead
 from service.dead_letter_store import DeadLetterStore, Status
 from service.errors import QueueFull
 from service.passage import DeadLetter

@@ -35,7 +35,7 @@ json_option = click.option(
 
 def load(config: Path) -> Settings:
     """Return the settings; raises ConfigurationError."""
-    from service.settings import load_settings  # noqa: PLC0415 - loads pydantic
+    from service.settings import load_settings
 
     return load_settings(config)
 
@@ -43,7 +43,7 @@ def load(config: Path) -> Settings:
 @contextmanager
 def exit_codes(config: Path) -> Iterator[None]:
     """Turn Penstock's errors into messages and exit codes."""
-    from middleware.errors import (  # noqa: PLC0415 - its package loads numpy
+    from middleware.errors import (
         ConfigurationError,
         PenstockError,
     )
@@ -72,7 +72,7 @@ def ask_daemon(
 
     Returns its answer, or ends the command with its message. What is None in ``query`` is left out.
     """
-    from service.client import ask  # noqa: PLC0415 - loads urllib, and numpy with our errors
+    from service.client import ask
 
     given = {name: str(value) for name, value in (query or {}).items() if value is not None}
     with exit_codes(config):

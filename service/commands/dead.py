@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from service.cli_daemon import FAILED, ask_daemon, config_option, json_option, url_option
+from service.commands.asking import FAILED, ask_daemon, config_option, json_option, url_option
 
 PATH: Final = "/dead-letters"
 WIDTH: Final = 100
@@ -43,7 +43,7 @@ def dead() -> None:
 @url_option
 @json_option
 @config_option
-def list_letters(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
+def list_letters(
     status: str | None,
     middleware: str | None,
     source: str | None,
@@ -110,7 +110,7 @@ def show(letter_id: str, url: str | None, as_json: bool, config: Path) -> None:
 @url_option
 @json_option
 @config_option
-def redrive(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
+def redrive(
     ids: tuple[str, ...],
     every: bool,
     middleware: str | None,
@@ -134,7 +134,7 @@ def redrive(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
 @url_option
 @json_option
 @config_option
-def discard(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
+def discard(
     ids: tuple[str, ...],
     every: bool,
     middleware: str | None,

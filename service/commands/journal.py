@@ -1,0 +1,90 @@
+"""``penstock journal``: look whether the journal is as it was written, and mend it.
+
+Everything heavy is imported when it is needed, so that ``--help`` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from service.commands.asking import FAILED, config_option, exit_codes, load
+
+if TYPE_CHECKING:
+    from service.journal.inspection import Finding
+
+
+@click.group()
+def journal() -> None:
+    """Verify the journal of a state directory, or repair it."""
+
+
+@journal.command()
+@config_option
+def verify(config: Path) -> None:
+    """Read the whole journal, also beside the daemon, and tell what is damaged; changes nothing."""
+    from service.journal import inspection
+    from service.state_directory import existing_journal
+
+    with exit_codes(config):
+        directory = existing_journal(load(config).state)
+        found = inspection.verify(directory)
+    for finding in found.findings:
+        click.echo(_described(finding))
+    first, last = found.blocks
+    blocks = f"blocks {first} to {last}" if last else "no block"
+    click.echo(
+        f"{directory}: {found.segments} segments, {found.entries} entries, {blocks}, "
+        f"{found.size} bytes: {'ok' if found.clean else 'damaged'}"
+    )
+    if not found.clean:
+        click.echo(
+            "penstock: stop the daemon and run `penstock journal repair`: it names what is gone, "
+            "keeps all else, and puts the damaged files aside",
+            err=True,
+        )
+        sys.exit(FAILED)
+
+
+@journal.command()
+@config_option
+def repair(config: Path) -> None:
+    """Keep all that can be read, name what is gone, put the damaged files aside; needs no daemon.
+
+    The events of the offsets named are lost; their numbers are not given out again.
+    """
+    from service.journal import inspection
+    from service.state_directory import existing_journal, lock_directory
+
+    with exit_codes(config):
+        state = load(config).state
+        directory = existing_journal(state)
+        with lock_directory(state.directory):
+            moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            aside = state.directory / f"journal-damaged-{moment}"
+            gone = inspection.repair(directory, aside)
+    for finding in gone:
+        click.echo(_described(finding))
+    if gone:
+        click.echo(f"{directory}: repaired; the damaged files are in {aside}")
+    else:
+        click.echo(f"{directory}: there is nothing to repair")
+
+
+def _described(finding: Finding) -> str:
+    first, last = finding.sequences
+    entries = f"entries {first} to {last}" if last > first else f"entry {first}"
+    begin, end = finding.blocks
+    if end < begin:
+        gone = "no block is gone"
+    elif end == begin:
+        gone = f"the events of block {begin} (offsets {begin}.0 on) are gone"
+    else:
+        gone = f"the events of blocks {begin} to {end} (offsets {begin}.0 on) are gone"
+    if last < first:
+        return f"{finding.segment}: {finding.what}"
+    return f"{finding.segment}: {entries}: {finding.what}; {gone}"

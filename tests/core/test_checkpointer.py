@@ -1,0 +1,129 @@
+"""The checkpointer: a barrier that has passed everything becomes the place to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.checkpoint import CheckpointFiles
+from service.checkpointer import Checkpointer
+from service.dead_letter_file import DeadLetterFile
+from service.dispatcher import Barrier
+from service.emitter import Emitter, Outlet
+from service.errors import OutcomeUnknown
+from service.journal.entry import Configuration
+from service.journal.unkept import UnkeptJournal
+from service.origins import Origins
+from service.sinks.sink import Emission, Sink
+from service.statistics import Statistics
+from tests.core.dispatching import Setup as Dispatching
+from tests.core.examples import blank_result, block
+
+
+class NoSink(Sink):
+    """Writes nothing, and tells what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.asked: list[str] = []
+        self.trouble: OSError | None = None
+
+    def write(self, emission: Emission) -> None:
+        """Do nothing."""
+
+    def position(self) -> int:
+        return len(self.asked)
+
+    def flush(self) -> None:
+        self.asked.append("flush")
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class Setup:
+    def __init__(self, folder: Path) -> None:
+        self.sink = NoSink()
+        self.folder = folder / "checkpoints"
+        self.files = CheckpointFiles(self.folder)
+        assert self.files.load() is None
+        self.dispatching = Dispatching()
+        self.emitter = Emitter(
+            {"none": Outlet(self.sink)},
+            DeadLetterFile(folder / "dead"),
+            Origins(),
+            Statistics([]),
+            lambda _: None,
+        )
+        self.checkpointer = Checkpointer(
+            self.dispatching.dispatcher,
+            self.emitter,
+            UnkeptJournal(),
+            self.files,
+            Configuration({}, ()),
+            b"key",
+        )
+
+    def emit(self, *numbers: int) -> None:
+        for number in numbers:
+            self.emitter.offer(block(number, b"{}\n", barrier=number % 2 == 0), blank_result())
+            assert self.emitter.emit_next()
+
+    def memory(self) -> bytes | None:
+        return self.dispatching.dispatcher.snapshot
+
+    def saved(self) -> list[int]:
+        return sorted(int(path.stem) for path in self.folder.glob("*.checkpoint"))
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    return Setup(tmp_path)
+
+
+def barrier(number: int) -> Barrier:
+    return Barrier(number, 1, "first")
+
+
+def test_the_last_two_checkpoints_are_kept(setup: Setup) -> None:
+    setup.emit(1, 2, 3, 4, 5, 6)
+    for number in (2, 4, 6):
+        setup.checkpointer.take(barrier(number), b"memory")
+    assert setup.saved() == [4, 6]
+    again = CheckpointFiles(setup.folder).load()
+    assert again is not None
+    assert (again.block, again.memory) == (6, b"memory")
+
+
+def test_a_barrier_that_passes_again_after_a_state_host_s_death_is_not_saved_again(
+    setup: Setup,
+) -> None:
+    setup.emit(1, 2)
+    setup.checkpointer.take(Barrier(2, 7, "another generation"), b"memory")
+    assert setup.memory() is None, "it came too late for the dispatcher"
+    assert setup.saved() == [2]
+    setup.checkpointer.take(barrier(2), b"memory")
+    assert setup.memory() == b"memory"
+    assert setup.sink.asked == ["flush"]
+
+
+def test_a_sink_that_does_not_say_what_it_kept_stops_everything_before_the_checkpoint(
+    setup: Setup,
+) -> None:
+    setup.emit(1, 2)
+    setup.sink.trouble = OSError(5, "Input/output error")
+    with pytest.raises(OutcomeUnknown, match="since the last checkpoint again"):
+        setup.checkpointer.take(barrier(2), b"memory")
+    assert setup.saved() == []
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.emit(1, 2, 3, 4)
+    setup.checkpointer.take(barrier(2), b"memory")
+    (setup.folder / f"{4:016d}.unfinished").mkdir()
+    setup.checkpointer.take(barrier(4), b"more")
+    assert setup.saved() == [2]
+    assert "the one before it holds" in caplog.text
+    assert setup.memory() == b"more"

@@ -1,0 +1,239 @@
+"""A daemon that is killed goes on where it was; so does one whose configuration was changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon.running import (
+    RunningDaemon,
+    eventually,
+    totals_agree,
+    write_configuration,
+)
+
+pytestmark = pytest.mark.timeout(90)
+
+ADJACENT = {"name": "adjacent", "use": "adjacent", "params": {"window": 300.0, "radius": 1}}
+BLOCKED = {"name": "blocked", "use": "blocklist", "params": {"cids": [7]}}
+
+GATE = {"name": "gate", "use": "gate:Gate"}
+GATE_FILE = """
+import time
+from pathlib import Path
+from middleware.contract import Middleware
+
+class Gate(Middleware):
+    reads = ("cid",)
+    def handle(self, event):
+        while not Path("gate").exists():
+            time.sleep(0.01)
+        return event
+"""
+
+
+class Daemons:
+    """Daemons over one state directory, one after the other."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._started: list[RunningDaemon] = []
+
+    def start(self, *, ready: bool = True, **tables: Any) -> RunningDaemon:
+        write_configuration(self.directory, **tables)
+        daemon = RunningDaemon(self.directory)
+        self._started.append(daemon)
+        if ready:
+            daemon.wait_until_ready()
+        return daemon
+
+    def end(self) -> None:
+        for daemon in self._started:
+            daemon.end()
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Any:
+    started = Daemons(tmp_path)
+    yield started
+    started.end()
+
+
+def kill(daemon: RunningDaemon) -> None:
+    daemon.signal(signal.SIGKILL)
+    assert daemon.wait() == -signal.SIGKILL
+
+
+def event(cid: int, time: float) -> str:
+    return json.dumps({"cid": cid, "time": time}) + "\n"
+
+
+def test_memory_counts_and_switches_outlive_a_kill(daemons: Daemons) -> None:
+    daemon = daemons.start(middleware=[ADJACENT, BLOCKED])
+    daemon.accept(event(1, 1) + event(7, 1) + event(2, 5))
+    daemon.settle()
+    switched = daemon.switch("blocked", mode="disabled", reason="line 3")
+    kill(daemon)
+    daemon = daemons.start(middleware=[ADJACENT, BLOCKED])
+    assert daemon.get("/api/v1/middleware/blocked") == switched
+    assert daemon.accept(event(7, 400) + event(3, 6))["first"] == "2.0"
+    stats = daemon.settle()
+    assert daemon.kept().decode() == event(1, 1) + event(7, 400)
+    assert stats["accepted"] == 5
+    assert stats["dropped"] == {"adjacent": 2, "blocked": 1}
+    assert totals_agree(stats)
+
+
+def test_what_was_confirmed_and_not_emitted_is_emitted_by_the_next_start(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    (tmp_path / "gate.py").write_text(GATE_FILE)
+    daemon = daemons.start(middleware=[GATE])
+    daemon.accept(event(1, 1))
+    daemon.accept(event(2, 2))
+    kill(daemon)
+    assert not (tmp_path / "kept.ndjson").read_bytes()
+    (tmp_path / "gate").touch()
+    assert daemons.start(middleware=[GATE]).kept().decode() == event(1, 1) + event(2, 2)
+
+
+def test_an_idempotency_key_is_known_across_a_kill(daemons: Daemons) -> None:
+    daemon = daemons.start()
+    headers = {"Idempotency-Key": "a-1"}
+    first = daemon.ask("POST", "/api/v1/events", event(1, 1).encode(), headers)
+    kill(daemon)
+    daemon = daemons.start()
+    again = daemon.ask("POST", "/api/v1/events", event(1, 1).encode(), headers)
+    assert (again.status, again.document) == (first.status, first.document)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    other = daemon.ask("POST", "/api/v1/events", event(2, 1).encode(), headers)
+    assert other.status == 422
+    assert "use a new key" in other.document["detail"]
+    assert daemon.settle()["accepted"] == 1
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+def test_a_file_is_read_once_however_often_the_daemon_starts(
+    daemons: Daemons, tmp_path: Path, killed: bool
+) -> None:
+    lines = "".join(event(cid, cid) for cid in range(20_000))
+    (tmp_path / "in.ndjson").write_text(lines)
+    source = {"name": "files", "use": "ndjson", "params": {"paths": ["in.ndjson"]}}
+    daemon = daemons.start(source=[source])
+    eventually(lambda: daemon.stats()["emitted"] == 20_000, "all is read")
+    kill(daemon) if killed else daemon.stop()
+    with (tmp_path / "in.ndjson").open("a") as file:
+        file.write(event(1, 20_001))
+    daemon = daemons.start(source=[source])
+    eventually(lambda: daemon.stats()["emitted"] == 20_001, "what was appended is read")
+    assert daemon.kept().decode() == lines + event(1, 20_001)
+
+
+def test_an_input_that_became_shorter_is_refused(daemons: Daemons, tmp_path: Path) -> None:
+    lines = event(1, 1) + event(2, 2)
+    (tmp_path / "in.ndjson").write_text(lines)
+    source = {"name": "files", "use": "ndjson", "params": {"paths": ["in.ndjson"]}}
+    daemon = daemons.start(source=[source])
+    eventually(lambda: daemon.stats()["emitted"] == 2, "all is read")
+    daemon.stop()
+    (tmp_path / "in.ndjson").write_text(event(3, 3))
+    daemon = daemons.start(ready=False, source=[source])
+    assert daemon.wait() == 1
+    assert f"in.ndjson: {len(lines)} bytes of it were read, and now it is shorter" in daemon.log
+
+
+def test_a_changed_table_holds_and_what_was_switched_elsewhere_stays(daemons: Daemons) -> None:
+    daemon = daemons.start(middleware=[ADJACENT, BLOCKED])
+    daemon.switch("blocked", mode="shadow", reason="trial")
+    daemon.accept(event(1, 1))
+    kill(daemon)
+    wider = ADJACENT | {"params": {"window": 10.0, "radius": 1}}
+    daemon = daemons.start(middleware=[wider, BLOCKED])
+    adjacent, blocked = daemon.get("/api/v1/middleware")
+    assert adjacent["params"] == {"window": 10.0, "radius": 1}
+    assert adjacent["offset"] == "2.0"
+    assert (blocked["mode"], blocked["reason"]) == ("shadow", "trial")
+    daemon.accept(event(1, 12))
+    daemon.settle()
+    assert daemon.kept().decode() == event(1, 1) + event(1, 12)
+
+
+def test_blocks_go_through_the_chain_they_were_accepted_under(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    (tmp_path / "gate.py").write_text(GATE_FILE)
+    daemon = daemons.start(middleware=[ADJACENT, GATE])
+    daemon.accept(event(1, 1) + event(2, 2) + event(7, 3))
+    kill(daemon)
+    (tmp_path / "gate").touch()
+    daemon = daemons.start(middleware=[BLOCKED, ADJACENT])
+    assert "go through it as it was" in daemon.log
+    assert daemon.kept().decode() == event(1, 1) + event(7, 3)
+    daemon.accept(event(7, 500) + event(2, 50) + event(20, 50))
+    daemon.settle()
+    assert daemon.kept().decode() == event(1, 1) + event(7, 3) + event(20, 50)
+    assert [each["name"] for each in daemon.get("/api/v1/middleware")] == ["blocked", "adjacent"]
+
+
+def test_events_are_read_as_they_were_when_they_were_accepted(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    (tmp_path / "gate.py").write_text(GATE_FILE)
+    daemon = daemons.start(middleware=[GATE])
+    daemon.accept(event(1, 1))
+    kill(daemon)
+    (tmp_path / "gate").touch()
+    daemon = daemons.start(middleware=[GATE], event={"cid": "point"})
+    assert daemon.kept().decode() == event(1, 1)
+    assert daemon.stats()["dead"] == 0
+    assert daemon.post(event(1, 1)).status == 400
+
+
+def test_a_removed_checkpoint_is_told_not_passed_over(daemons: Daemons, tmp_path: Path) -> None:
+    daemon = daemons.start()
+    daemon.accept(event(1, 1))
+    kill(daemon)
+    shutil.rmtree(tmp_path / "var" / "checkpoints")
+    daemon = daemons.start(ready=False)
+    assert daemon.wait() == 1
+    assert "no checkpoint to start from" in daemon.log
+
+
+def test_without_durability_a_journal_of_before_is_not_forgotten(daemons: Daemons) -> None:
+    daemons.start().stop()
+    daemon = daemons.start(ready=False, state={"durability": "off"})
+    assert daemon.wait() == 1
+    assert "holds what another durability accepted" in daemon.log
+
+
+def test_a_second_sink_begins_when_it_is_configured(daemons: Daemons, tmp_path: Path) -> None:
+    daemon = daemons.start()
+    daemon.accept(event(1, 1))
+    daemon.stop()
+    sinks = [
+        {"name": name, "use": "ndjson", "params": {"path": f"{name}.ndjson"}}
+        for name in ("kept", "late")
+    ]
+    for _ in range(2):
+        daemon = daemons.start(sink=sinks)
+        daemon.accept(event(2, 2))
+        daemon.settle()
+        kill(daemon)
+    daemons.start(sink=sinks)
+    assert (tmp_path / "late.ndjson").read_text() == event(2, 2) * 2
+    assert (tmp_path / "kept.ndjson").read_text() == event(1, 1) + event(2, 2) * 2
+
+
+def test_a_daemon_that_was_stopped_has_nothing_to_do_again(daemons: Daemons) -> None:
+    daemon = daemons.start(middleware=[ADJACENT])
+    daemon.accept(event(1, 1))
+    assert daemon.stop() == 0
+    again = daemons.start(middleware=[ADJACENT])
+    assert "cut off" not in again.log
+    assert again.kept().decode() == event(1, 1)
+    assert again.stats()["accepted"] == 1
