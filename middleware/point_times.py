@@ -112,6 +112,12 @@ class PointTimes:
         pages = self._pages[taken[places >> self._shift]]
         return (pages << self._shift) | (places & self._low_bits), times[places]
 
+    def pairs(self) -> tuple[Points, Times]:
+        """Return the points held, int64[n] in any order, and their times, float64[n]; fast."""
+        places = np.flatnonzero(self._times > NEVER)
+        pages = self._pages[places >> self._shift]
+        return (pages << self._shift) | (places & self._low_bits), self._times[places]
+
     def _make_room(self, missing: Points, coming: Points) -> None:
         """Hold the pages that are missing for ``coming``, at another page size if that is due."""
         if self._taken + len(missing) > self._capacity * 3 // 4:
@@ -200,9 +206,12 @@ Memory = PointTimes | dict[int, float]
 
 
 def pack(memory: Memory) -> list[bytes]:
-    """Return the points in rising order and their times, as little-endian columns."""
+    """Return the points, in any order, and their times, as little-endian columns.
+
+    The stream waits meanwhile, so millions of points are not sorted here.
+    """
     if isinstance(memory, PointTimes):
-        points, times = memory.items()
+        points, times = memory.pairs()
     else:
         points = np.array(sorted(memory), np.int64)
         times = np.array([memory[point] for point in points.tolist()], np.float64)

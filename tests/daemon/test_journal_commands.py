@@ -57,8 +57,9 @@ def test_repair_is_refused_beside_the_daemon(start_daemon: StartDaemon, penstock
     assert b"another penstock runs here" in done.stderr
 
 
+@pytest.mark.usefixtures("killed")
 def test_a_damaged_block_is_named_and_the_daemon_does_not_start_over_it(
-    killed: RunningDaemon, penstock: Command, tmp_path: Path
+    penstock: Command, tmp_path: Path
 ) -> None:
     wal = segment(tmp_path).with_name(segment(tmp_path).name + "-wal")
     data = wal.read_bytes()
@@ -89,6 +90,6 @@ def test_a_damaged_block_is_named_and_the_daemon_does_not_start_over_it(
         after.end()
 
 
-def test_a_sound_journal_needs_no_repair(killed: RunningDaemon, penstock: Command) -> None:
-    assert killed
+@pytest.mark.usefixtures("killed")
+def test_a_sound_journal_needs_no_repair(penstock: Command) -> None:
     assert b"there is nothing to repair" in penstock(*REPAIR).stdout
