@@ -44,7 +44,7 @@ class Checkpointer:
         self._host_key = host_key
         self._changed = Condition()
         self._thread: Thread | None = None
-        self.block = 0
+        self.block = dispatcher.last_settled
         """The block of the last checkpoint."""
 
     def start(self, failed: Callable[[str], None]) -> None:

@@ -134,6 +134,11 @@ class EventQueue:
             self._changed.notify_all()
 
     @property
+    def refusal(self) -> str | None:
+        """Why nothing new is let in, None while it is."""
+        return self._refusal
+
+    @property
     def closed(self) -> bool:
         """Say whether everything is refused from now on."""
         return self._closed

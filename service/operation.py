@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 class Stats:
     """What became of the events, and how those are who work on them.
 
-    accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``. ``queue`` holds what waits
-    to be accepted, ``sinks`` the reason for each sink that cannot be written at present.
+    accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``, since the state directory
+    began. ``queue`` holds what waits to be accepted, ``refusing`` why nothing new is let in, if so;
+    ``sinks`` the reason for each sink that cannot be written at present. ``journal`` tells its
+    bytes on disk and the block of the last checkpoint, from which a start would go on.
     """
 
     accepted: int
@@ -32,6 +34,8 @@ class Stats:
     in_flight: int
     counts: dict[str, dict[str, int]]
     queue: dict[str, int]
+    refusing: str | None
+    journal: dict[str, int] | None
     workers: list[dict[str, Any]]
     state_host: dict[str, Any] | None
     sinks: dict[str, str]
@@ -117,6 +121,8 @@ class Operation:
             in_flight=totals.in_flight,
             counts=totals.counts,
             queue=pipeline.queue.level._asdict(),
+            refusing=pipeline.queue.refusal,
+            journal=pipeline.journal_level(),
             workers=[
                 {"pid": link.pid, "restarts": link.restarts, "ready": link.ready.is_set()}
                 for link in pipeline.links

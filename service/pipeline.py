@@ -122,6 +122,12 @@ class Pipeline:
         """The directory of this run's sockets, which only its user may enter."""
         return Path(self._runtime.name)
 
+    def journal_level(self) -> dict[str, int] | None:
+        """Return the journal's bytes and the last checkpoint's block, None without durability."""
+        if self._storage.checkpoints is None:
+            return None
+        return {"bytes": self._storage.journal.size, "checkpoint": self.checkpointer.block}
+
     @property
     def state_host_pid(self) -> int | None:
         """The process id of the state host, None when there is none."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
+from time import monotonic
 
 import pytest
 
+from service import intake as intake_module
 from service.block import Block, FileRange, Offset, Submission
 from service.chain import ChainVersion
 from service.dispatcher import Dispatcher
+from service.errors import KeyReused, OutcomeUnknown, QueueClosed, StorageFull
 from service.event_queue import EventQueue
 from service.free_space import FreeSpace
 from service.intake import Intake, Start
-from service.journal.entry import Configuration
+from service.journal.entry import CHAIN, ChainChange, Configuration, chain_entry
+from service.journal.journal import BLOCK, Journal, NewEntry
 from service.journal.unkept import UnkeptJournal
 from service.settings import BlockSettings
 from service.statistics import Statistics
-from tests.core.dispatching import FakeLink
+from tests.core.dispatching import LIMIT, FakeLink
 from tests.core.examples import NOW, chain, step
 
 FIRST = chain(step("Even"))
@@ -116,3 +122,169 @@ def test_a_switch_that_fails_changes_nothing(setup: Setup) -> None:
 @pytest.mark.parametrize("text", ["1234.17", "1.0"])
 def test_an_offset_is_written_and_read(text: str) -> None:
     assert str(Offset.parse(text)) == text
+
+
+class Durable(Setup):
+    """An intake over a real journal."""
+
+    def __init__(self, folder: Path, reserve: int = 0) -> None:
+        super().__init__()
+        self.journal = Journal(
+            folder / "journal",
+            full=False,
+            segment_bytes=1 << 20,
+            retention_bytes=1 << 30,
+            retention_seconds=1e9,
+        )
+        self.journal.open(0)
+        self.intake = Intake(
+            self.queue,
+            self.dispatcher,
+            self.statistics,
+            BlockSettings(bytes=20, linger=0),
+            self.journal,
+            FreeSpace(folder, reserve),
+        )
+        self.intake.start_from(Start(0, 0, FIRST, Configuration({}, FIRST.steps), {}))
+
+    def kinds(self) -> list[tuple[int, int]]:
+        return [(entry.kind, entry.block) for entry in self.journal.entries(0)]
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[Durable]:
+    made = Durable(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def keyed(key: str, payload: bytes = b"{}\n", source: str = "test") -> Submission:
+    return Submission(source, payload, payload.count(b"\n"), 1, NOW, key)
+
+
+def test_blocks_and_switches_are_in_the_journal_in_one_order(durable: Durable) -> None:
+    durable.intake.switch(lambda chain, _: chain)
+    durable.queue.submit(lines(5))
+    durable.blocks()
+    durable.intake.switch(lambda chain, _: chain)
+    assert durable.kinds() == [(CHAIN, 1), (BLOCK, 1), (CHAIN, 2)]
+
+
+def test_a_barrier_states_the_chain_again(durable: Durable) -> None:
+    durable.queue.submit(lines(5))
+    durable.blocks()
+    assert durable.intake.place_barrier() == 2
+    assert durable.intake.place_barrier() is None, "nothing has come since"
+    assert durable.kinds() == [(CHAIN, 1), (BLOCK, 1), (CHAIN, 2), (BLOCK, 2)]
+
+
+def test_what_comes_again_under_its_key_is_not_accepted_again(durable: Durable) -> None:
+    first = [durable.queue.submit(keyed(key)) for key in ("a", "b", "a", "c")]
+    durable.queue.submit(lines(7))
+    again = durable.queue.submit(keyed("b"))
+    (one, two) = durable.blocks()
+    receipts = [each.result(0) for each in [*first, again]]
+    assert [str(each.first) for each in receipts] == ["1.0", "1.1", "1.0", "1.2", "1.1"]
+    assert [each.repeated for each in receipts] == [False, False, True, False, True]
+    assert (one.lines, two.lines) == (3, 7)
+
+
+def test_a_key_belongs_to_its_source(durable: Durable) -> None:
+    futures = [durable.queue.submit(keyed("a", source=source)) for source in ("x", "y")]
+    durable.blocks()
+    assert [str(each.result(0).first) for each in futures] == ["1.0", "1.1"]
+
+
+def test_other_events_under_a_key_that_was_used_are_refused(durable: Durable) -> None:
+    first = durable.queue.submit(keyed("a"))
+    other = durable.queue.submit(keyed("a", b'{"cid":1}\n'))
+    (only,) = durable.blocks()
+    assert first.result(0).first == Offset(1, 0)
+    with pytest.raises(KeyReused, match="nothing was accepted; use a new key"):
+        other.result(0)
+    assert only.lines == 1
+
+
+def test_below_the_reserve_who_can_come_again_is_refused_and_who_cannot_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Durable(tmp_path, reserve=1 << 62)
+    monkeypatch.setattr(intake_module, "SPACE_LOOK", 0.001)
+    patient = full.queue.submit(lines(1))
+    impatient = full.queue.submit(Submission("http", b"{}\n", 1, 1, NOW, patient=False))
+    thread = Thread(target=full.intake.run, daemon=True)
+    thread.start()
+    deadline = monotonic() + LIMIT
+    while full.queue.refusal is None:
+        assert monotonic() < deadline
+    with pytest.raises(StorageFull, match="less than the reserve"):
+        full.queue.submit(lines(1), limit=0)
+    full.intake._space = FreeSpace(tmp_path, 0)  # noqa: SLF001 - room is made
+    assert patient.result(20).first == Offset(1, 0)
+    assert impatient.result(20).first == Offset(1, 1)
+    assert full.queue.submit(lines(1)).result(20).first == Offset(2, 0)
+    full.queue.close()
+    thread.join(20)
+    full.journal.close()
+
+
+def test_a_journal_that_is_full_gives_back_what_can_come_again(
+    durable: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "SPACE_LOOK", 0.001)
+    append = durable.journal.append
+    troubles = iter([StorageFull("no room")] * 3)
+
+    def full_at_first(*entries: NewEntry) -> int:
+        if entries[0].kind == BLOCK and (trouble := next(troubles, None)):
+            raise trouble
+        return append(*entries)
+
+    monkeypatch.setattr(durable.journal, "append", full_at_first)
+    patient = durable.queue.submit(lines(1))
+    impatient = durable.queue.submit(Submission("http", b"{}\n", 1, 1, NOW, patient=False))
+    (only,) = durable.blocks()
+    with pytest.raises(StorageFull):
+        impatient.result(0)
+    assert patient.result(0).first == Offset(1, 0)
+    assert only.lines == 1
+
+
+def test_a_disk_that_does_not_answer_leaves_it_open_whether_it_was_accepted(
+    durable: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: NewEntry) -> int:
+        raise OutcomeUnknown("the disk does not say")
+
+    future = durable.queue.submit(lines(1))
+    later = durable.queue.submit(lines(1))
+    durable.journal.append(chain_entry(1, ChainChange(FIRST, Configuration({}, FIRST.steps))))
+    monkeypatch.setattr(durable.journal, "append", fails)
+    with pytest.raises(OutcomeUnknown):
+        durable.blocks()
+    with pytest.raises(OutcomeUnknown):
+        future.result(0)
+    with pytest.raises((QueueClosed, OutcomeUnknown)):
+        later.result(0)
+
+
+def test_the_journal_is_taken_up_before_anything_new(tmp_path: Path) -> None:
+    before = Durable(tmp_path)
+    before.queue.submit(lines(2))
+    before.queue.submit(lines(7))
+    before.blocks()
+    before.intake.switch(lambda chain, offset: chain.switched("Even", since=str(offset)))
+    before.journal.close()
+    after = Durable(tmp_path)
+    after.queue.submit(lines(3))
+    numbers = [(each.number, each.lines, each.chain.number) for each in after.blocks()]
+    assert numbers == [(1, 2, 1), (2, 7, 1), (3, 3, 2)]
+    assert after.intake.last_recovered == 2
+    assert after.statistics.totals().in_flight == 12
+    after.journal.close()
+
+
+def test_numbers_that_a_sink_holds_are_not_given_out_again(durable: Durable) -> None:
+    durable.intake.skip_to(2)
+    durable.queue.submit(lines(1))
+    assert [(each.number, each.lines) for each in durable.blocks()] == [(1, 0), (2, 0), (3, 1)]
