@@ -52,7 +52,13 @@ for command in (dead, journal, replay):
 
 @main.command()
 @config_option
-def run(config: Path) -> None:
+@click.option(
+    "--forget",
+    multiple=True,
+    metavar="NAME",
+    help="Start this middleware with an empty memory, such as when its format was changed.",
+)
+def run(config: Path, forget: tuple[str, ...]) -> None:
     """Run the daemon until TERM or INT; then everything accepted is still emitted."""
     from service.logs import configure_logs
 
@@ -61,7 +67,7 @@ def run(config: Path) -> None:
         settings = load(config)
         from service.daemon import Daemon
 
-        Daemon(settings).run()
+        Daemon(settings, forget).run()
 
 
 @main.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections.abc import Collection
 from http import HTTPStatus
 from threading import Event, Thread
 from types import FrameType
@@ -44,8 +45,10 @@ OPERATORS: Final = 4
 class Daemon:
     """One daemon over one state directory."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, forget: Collection[str] = ()) -> None:
         """Load everything the settings name; raises ConfigurationError, PipelineFailed.
+
+        The middleware named in ``forget`` start with an empty memory.
 
         1. The configuration is checked before the state directory is touched.
         2. The directory is locked, then read.
@@ -66,7 +69,7 @@ class Daemon:
         storage = open_storage(settings.state, configured, self._dead_letters)
         if storage.unfinished(configured):
             storage = self._finish(settings, storage)
-        self._storage = storage.adopting(configured)
+        self._storage = storage.adopting(configured).forgetting(forget)
         self._pipeline = Pipeline(settings, self._storage, self._wake.set)
         self.operation = Operation(self._pipeline)
         self._scheduler = _scheduler(self.operation)

@@ -7,10 +7,13 @@ chain it was accepted under; only then does what the configuration says now hold
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec
+
+from middleware.errors import ConfigurationError
 from service.chain import ChainVersion, Step
 from service.checkpoint import Checkpoint, CheckpointFiles
 from service.errors import PipelineFailed
@@ -25,6 +28,7 @@ from service.journal.entry import (
     read_chain,
 )
 from service.journal.journal import BLOCK, GONE, Journal
+from service.sequencer import Snapshot
 from service.settings import EventSettings, MiddlewareSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -108,6 +112,40 @@ def adopt(recovered: Recovered, configured: Configuration, journal: Journal) -> 
     journal.append(chain_entry(recovered.last_block + 1, ChainChange(chain, configured)))
     log.warning("the configuration was changed: it holds from offset %s on", since)
     return replace(recovered, chain=chain, configuration=configured)
+
+
+def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Recovered:
+    """Empty the memory of some steps before anything is asked of them.
+
+    For a memory that the present version of a middleware cannot restore. Raises ConfigurationError
+    for a step that is not in the chain, PipelineFailed while blocks wait that need the memory.
+    """
+    chain = recovered.chain
+    for name in names:
+        try:
+            chain.step(name)
+        except KeyError:
+            raise ConfigurationError(f"--forget: there is no middleware called {name!r}") from None
+    if recovered.checkpoint is None or not names:
+        return recovered
+    if recovered.pending:
+        message = (
+            f"{', '.join(names)}: {recovered.pending} blocks that were accepted before need what "
+            "it remembers; start the version of before once more, stop it with TERM, then forget"
+        )
+        raise PipelineFailed(message)
+    for name in names:
+        since = f"{recovered.last_block + 1}.0"
+        chain = chain.switched(name, reset=True, since=since, reason="forgotten at the start")
+    change = ChainChange(chain, recovered.configuration)
+    journal.append(chain_entry(recovered.last_block + 1, change))
+    memory = recovered.checkpoint.memory
+    if memory is not None:
+        memory = msgspec.msgpack.encode(
+            msgspec.msgpack.decode(memory, type=Snapshot).without(names)
+        )
+    checkpoint = msgspec.structs.replace(recovered.checkpoint, memory=memory)
+    return replace(recovered, chain=chain, checkpoint=checkpoint)
 
 
 def as_accepted(settings: Settings, recovered: Recovered) -> Settings:

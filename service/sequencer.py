@@ -14,7 +14,7 @@ Plain code that threads run; the state host only places it in a process of its o
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from threading import Condition
 from typing import Any
@@ -66,6 +66,11 @@ class Snapshot(msgspec.Struct, frozen=True):
         memory = self.memories.get(step.name)
         return memory if memory is not None and memory.use == step.use else None
 
+    def without(self, names: Collection[str]) -> Snapshot:
+        """Return the snapshot without what some steps remember."""
+        left = {name: each for name, each in self.memories.items() if name not in names}
+        return Snapshot(self.block, left)
+
 
 class StepSequence:
     """One shared step: its middleware, its turn, its remembered answers."""
@@ -84,7 +89,7 @@ class StepSequence:
             self._step = Step(step.name, step.use, step.mode, params, step.shared, resets)
         self._middleware = self._opened()
         if memory is not None:
-            self._middleware.restore(msgspec.msgpack.decode(memory.state))
+            self._restore(memory)
 
     def answer(self, question: Question) -> Answer:
         """Return the one answer to the question's block; waits for its turn."""
@@ -120,6 +125,16 @@ class StepSequence:
             reason = f"{type(error).__name__}: {error}"
             raise PipelineFailed(f"{step.name}: its memory cannot be kept: {reason}") from error
         return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
+
+    def _restore(self, memory: StepMemory) -> None:
+        try:
+            self._middleware.restore(msgspec.msgpack.decode(memory.state))
+        except Exception as error:
+            message = (
+                f"{memory.name}: what it remembers cannot be restored: {error}; start the version "
+                f"that wrote it, or let it begin empty: penstock run --forget {memory.name}"
+            )
+            raise PipelineFailed(message) from error
 
     def _first_answer(self, question: Question) -> Answer:
         self._switch(question.step)

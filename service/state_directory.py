@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TextIO
@@ -16,7 +17,7 @@ from service.free_space import FreeSpace
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.journal.unkept import UnkeptJournal
-from service.recovery import Recovered, adopt, recover
+from service.recovery import Recovered, adopt, forget, recover
 from service.settings import StateSettings
 
 SEGMENTS: Final = 8
@@ -47,6 +48,15 @@ class Storage:
     def adopting(self, configured: Configuration) -> Storage:
         """Return the storage with the present configuration holding from the next block on."""
         return replace(self, recovered=adopt(self.recovered, configured, self.journal))
+
+    def forgetting(self, names: Collection[str]) -> Storage:
+        """Return the storage with the memory of some steps emptied, also on disk."""
+        recovered = forget(self.recovered, names, self.journal)
+        if recovered.checkpoint is not self.recovered.checkpoint:
+            assert self.checkpoints is not None  # noqa: S101 - that is where it came from
+            assert recovered.checkpoint is not None  # noqa: S101 - a changed one is one
+            self.checkpoints.save(recovered.checkpoint)
+        return replace(self, recovered=recovered)
 
     def again(self, configured: Configuration) -> Storage:
         """Return what is there now, after a pipeline ran on it."""

@@ -17,6 +17,7 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from middleware.errors import PenstockError
 from service.answer import Answer, Asker
 from service.chain import Step
 from service.child import start_child
@@ -176,8 +177,10 @@ def run_state_host(pipe: Connection, progress: Progress) -> None:
     except EOFError:
         return
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
-        traceback.print_exc()
-        pipe.send(f"{type(error).__name__}: {error}")
+        known = isinstance(error, PenstockError)
+        if not known or not isinstance(error.__cause__, PenstockError | None):
+            traceback.print_exc()
+        pipe.send(str(error) if known else f"{type(error).__name__}: {error}")
         return
     pipe.send(None)
     pipe.close()

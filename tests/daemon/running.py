@@ -94,6 +94,7 @@ class RunningDaemon:
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] = subprocess.DEVNULL,
         env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         """Start it, without waiting for it."""
         self.directory = directory
@@ -101,7 +102,7 @@ class RunningDaemon:
         self._address: tuple[str, int] | None = None
         with self._stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [PENSTOCK, "run", "--config", "penstock.toml"],
+                [PENSTOCK, "run", "--config", "penstock.toml", *options],
                 cwd=directory,
                 stdin=stdin,
                 stdout=stdout,

@@ -237,3 +237,71 @@ def test_a_daemon_that_was_stopped_has_nothing_to_do_again(daemons: Daemons) -> 
     assert "cut off" not in again.log
     assert again.kept().decode() == event(1, 1)
     assert again.stats()["accepted"] == 1
+
+
+REMEMBERS = """
+from middleware.contract import SharedMiddleware
+from middleware.errors import ContractError
+
+FORMAT = {format}
+
+class Once(SharedMiddleware):
+    reads = ("cid",)
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.seen = []
+
+    def handle(self, event):
+        if event["cid"] in self.seen:
+            return None
+        self.seen.append(event["cid"])
+        return event
+
+    def snapshot(self):
+        return {{"format": FORMAT, "seen": self.seen}}
+
+    def restore(self, state):
+        if state["format"] != FORMAT:
+            raise ContractError(f"this is a memory of format {{state['format']}}, not {{FORMAT}}")
+        self.seen = state["seen"]
+"""
+
+
+def test_a_memory_of_another_format_is_refused_by_name_and_can_be_forgotten(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    once = {"name": "first-time", "use": "once:Once"}
+    (tmp_path / "once.py").write_text(REMEMBERS.format(format=1))
+    daemon = daemons.start(middleware=[once])
+    daemon.accept(event(1, 1) + event(1, 2))
+    daemon.stop()
+    (tmp_path / "once.py").write_text(REMEMBERS.format(format=2))
+    daemon = daemons.start(ready=False, middleware=[once])
+    assert daemon.wait() == 1
+    assert "first-time: what it remembers cannot be restored: " in daemon.log
+    assert "this is a memory of format 1, not 2" in daemon.log
+    assert "--forget first-time" in daemon.log
+    assert "Traceback" not in daemon.log
+    for options in (["--forget", "first-time"], []):
+        daemon = RunningDaemon(tmp_path, options=options)
+        try:
+            daemon.accept(event(1, 3))
+            kill(daemon)
+        finally:
+            daemon.end()
+    daemon = daemons.start(middleware=[once])
+    assert daemon.kept().decode() == event(1, 1) + event(1, 3)
+    assert daemon.get("/api/v1/middleware/first-time")["resets"] == 1
+
+
+def test_a_memory_that_is_still_needed_is_not_forgotten(daemons: Daemons, tmp_path: Path) -> None:
+    daemon = daemons.start(middleware=[ADJACENT])
+    daemon.accept(event(1, 1))
+    kill(daemon)
+    daemon = RunningDaemon(tmp_path, options=["--forget", "adjacent"])
+    assert daemon.wait() == 1
+    assert "1 blocks that were accepted before need what it remembers" in daemon.log
+    daemon = RunningDaemon(tmp_path, options=["--forget", "nobody"])
+    assert daemon.wait() == 78
+    assert "there is no middleware called 'nobody'" in daemon.log
