@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from middleware.contract import Batch, Event, Mask, SharedMiddleware
 from middleware.errors import ContractError
+from middleware.near_rows import NearRows
 from middleware.point_times import (
     HIGHEST_POINT,
     LOWEST_POINT,
@@ -23,6 +24,8 @@ from middleware.point_times import (
 )
 
 FORMAT = 1
+
+NO_ROWS: Points = np.empty(0, np.int64)
 
 
 def _other_fields(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,6 +169,7 @@ class AdjacentSuppressor(SharedMiddleware):
                 self._table.raise_to(points, times)
 
     def _start_anew(self) -> None:
+        self._near_rows = NearRows()
         self._by: tuple[str, ...] = self.params.by
         self._table = PointTimes()
         self._memories: dict[bytes, Memory] = {} if self._by else {self._value([]): self._table}
@@ -213,7 +217,9 @@ class AdjacentSuppressor(SharedMiddleware):
             # Suppressed for good: nearer events make the age smaller, but none makes it late.
             behind = time - np.maximum.accumulate(time)
             settled = (age < window) & (age > -window) & (behind > -window)
-            rows = _to_walk(cid, settled, radius, seen=seen)
+            rows = self._near_rows.find(cid, radius) if not settled.all() else NO_ROWS
+            if len(rows):
+                rows = rows[_to_walk(cid[rows], settled[rows], radius, seen=seen)]
             if len(rows):
                 latest[rows] = self._walk(cid[rows], time[rows], latest[rows])
                 age = time - latest

@@ -1,0 +1,50 @@
+"""Which rows of a batch may have another row of the batch near them: found without sorting.
+
+Points are thrown into cells at least twice as wide as they may be apart. Of two grids of cells, the
+second shifted by half a cell, one has any two near points in the same cell. Cells are hashed into a
+table that is written row by row, where a later row takes the place of an earlier one; a row that
+finds another one in its place was not alone. Hash collisions only name a few rows too many.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+BITS: Final = 18
+"""The table has 2**18 places, 1 MiB: it stays in the cache."""
+
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio
+_SHIFT: Final = np.uint64(64 - BITS)
+
+
+class NearRows:
+    """The table, kept from batch to batch: what earlier ones left in it is never read."""
+
+    def __init__(self) -> None:
+        self._owners = np.zeros(1 << BITS, np.int32)
+
+    def find(self, points: NDArray[np.int64], radius: int) -> NDArray[np.int64]:
+        """Return, in rising order, at least all rows with another within ``radius``.
+
+        ``points`` is int64[n], n < 2**31.
+        """
+        numbers = points.view(np.uint64)
+        width = (2 * radius - 1).bit_length() if radius else 0
+        shared = self._sharing(numbers >> np.uint64(width))
+        if radius:
+            half = np.uint64(1 << (width - 1))  # beyond the end it wraps around, which is near, too
+            shared |= self._sharing((numbers + half) >> np.uint64(width))
+        return np.flatnonzero(shared)
+
+    def _sharing(self, cells: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return which rows share a cell."""
+        places = ((cells * _MULTIPLIER) >> _SHIFT).view(np.int64)
+        rows = np.arange(len(cells), dtype=np.int32)
+        self._owners[places] = rows
+        owners = self._owners[places]
+        shared: NDArray[np.bool_] = owners != rows
+        shared[owners[shared]] = True
+        return shared
