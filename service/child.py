@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from service.allocator import keep_freed_memory
 from service.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _run_child(title: str, folder: Path, target: str, pipe: Connection, progress
     if comm.exists():
         comm.write_text(title)
     Thread(target=_die_with_parent, args=(folder,), name="parent-watch", daemon=True).start()
+    keep_freed_memory()
     module, _, function = target.partition(":")
     getattr(importlib.import_module(module), function)(pipe, progress)
 

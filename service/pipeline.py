@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
+from service.allocator import keep_freed_memory
 from service.block import Block
 from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
@@ -166,6 +167,7 @@ class Pipeline:
         3. The emitter, then the state host and the workers, which start side by side.
         4. The intake, which takes up what the journal holds, then waits for whatever comes.
         """
+        keep_freed_memory()
         self._open_sinks()
         self._save_new_positions()
         self._threads.append(start_thread("emitter", self.emitter.run, self.fail))

@@ -22,6 +22,7 @@ LAYERS = [
         "progress",
         "logs",
         "database",
+        "allocator",
         "free_space",
     },
     {"chain"},
