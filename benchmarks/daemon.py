@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 
@@ -30,7 +31,7 @@ SETTLE: Final = 2.0
 def ready_seconds(folder: Path) -> float:
     """Return the seconds from the start of ``penstock run`` until /readyz says yes."""
     began = time.perf_counter()
-    with _running(folder):
+    with running(folder):
         return time.perf_counter() - began
 
 
@@ -48,9 +49,9 @@ class Idle:
 
 def idle(folder: Path, seconds: float) -> Idle:
     """Measure a daemon to which no event comes, over ``seconds``."""
-    with _running(folder) as process:
+    with running(folder) as daemon:
         time.sleep(SETTLE)
-        tree = [psutil.Process(process.pid)]
+        tree = [psutil.Process(daemon.process.pid)]
         tree += tree[0].children(recursive=True)
         before = sum(map(_cpu_seconds, tree))
         time.sleep(seconds)
@@ -70,12 +71,23 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return times.user + times.system
 
 
+class Running(NamedTuple):
+    """A daemon that is ready, and its port."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+
 @contextmanager
-def _running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a daemon on a free port from when it is ready; its log goes to ``folder``."""
+def running(folder: Path, state: str = "") -> Iterator[Running]:
+    """Run a daemon on a free port from when it is ready, over an empty state directory.
+
+    Its log goes to ``folder``; ``state`` is the configuration's table of that name.
+    """
     port = _free_port()
     config = folder / "daemon.toml"
-    config.write_text(CONFIG.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    shutil.rmtree(folder / "var", ignore_errors=True)
+    config.write_text(f"{CONFIG.read_text()}\n{state}".replace("127.0.0.1:0", f"127.0.0.1:{port}"))
     command = [PENSTOCK, "run", "--config", str(config)]
     with (
         (folder / "daemon.log").open("wb") as log,
@@ -85,7 +97,7 @@ def _running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     ):
         try:
             _wait_until_ready(process, port)
-            yield process
+            yield Running(process, port)
             process.send_signal(signal.SIGTERM)
             process.wait(START_LIMIT)
         finally:

@@ -85,6 +85,7 @@ class Dispatcher:
         self._changed = Condition()
         self._links: Sequence[Link] = ()
         self._kept: dict[int, Kept] = {}
+        self._accepted = 0
         self._pending: list[int] = []
         self._settled = 0
         self._unsettled_size = 0
@@ -101,7 +102,7 @@ class Dispatcher:
 
     def start_from(self, block: int, snapshot: bytes | None) -> None:
         """Begin right after a block, with what the shared steps remember there."""
-        self._settled = block
+        self._settled = self._accepted = block
         self.snapshot = snapshot
 
     # ---- the intake's side
@@ -133,6 +134,7 @@ class Dispatcher:
         """Keep a block and hand it to a worker as soon as one is free."""
         with self._changed:
             self._kept[block.number] = Kept(block)
+            self._accepted = block.number
             self._kept_size += block.size
             self._unsettled_size += block.size
             self._since_barrier = 0 if block.barrier else self._since_barrier + block.size
@@ -273,8 +275,8 @@ class Dispatcher:
     def wait_until_settled(self, limit: float | None = None) -> bool:
         """Wait until every accepted block was emitted; False if ``limit`` seconds were too few."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._unsettled_size == 0, limit)
-            return self._unsettled_size == 0
+            self._changed.wait_for(lambda: self._closed or self._settled >= self._accepted, limit)
+            return self._settled >= self._accepted
 
     @property
     def last_settled(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from service.block import Block, Offset
 from service.dead_letters import DeadLetters
-from service.errors import RecordRefused, SinkFailed
+from service.errors import PipelineFailed, RecordRefused, SinkFailed
 from service.origins import Origins
 from service.passage import DeadLetter, Result
 from service.sinks.sink import Emission, Sink
@@ -67,6 +67,27 @@ class Emitter:
         self._stopping = Event()
         self.failing: dict[str, str] = {}
         """The sinks that cannot write at present, by name, with the reason."""
+
+    def open(self, positions: Mapping[str, Any], letters: Any) -> int:
+        """Open every sink at its position, by name, and the dead letters at theirs.
+
+        Returns the last block that a sink holds for good. Raises PipelineFailed.
+        """
+        for name, outlet in self._outlets.items():
+            try:
+                outlet.sink.open(positions.get(name))
+            except (OSError, SinkFailed) as error:
+                raise PipelineFailed(f'sink "{name}": cannot be opened: {error}') from error
+            except PipelineFailed as error:
+                raise PipelineFailed(f'sink "{name}": {error}') from error
+        self._dead_letters.open(letters)
+        return max((outlet.sink.settled for outlet in self._outlets.values()), default=0)
+
+    def close(self) -> None:
+        """Close the sinks and the dead letters; nobody may write to them any more."""
+        for outlet in self._outlets.values():
+            outlet.sink.close()
+        self._dead_letters.close()
 
     def offer(self, block: Block, result: Result) -> None:
         """Take a result, in any order; one that is there already, or was emitted, is ignored."""

@@ -173,7 +173,9 @@ class Intake:
         if entry.kind == BLOCK:
             yield read_block(entry, self._chain)
         elif entry.kind == GONE:
-            for number in gone_blocks(entry):
+            # Which of the lost entries were blocks is not known: the one of a checkpoint may now
+            # bear a later block's number than it had, and those between would never come.
+            for number in range(self._next, gone_blocks(entry).stop):
                 yield Block(number, b"", (), self._chain, barrier=False, sequence=entry.sequence)
 
     # ---- from the queue

@@ -17,7 +17,7 @@ from service.checkpointer import Checkpointer
 from service.configured import configured_sinks
 from service.dispatcher import Dispatcher
 from service.emitter import Emitter
-from service.errors import NotAccepted, PipelineFailed, QueueClosed, SinkFailed, StorageFull
+from service.errors import NotAccepted, PipelineFailed, QueueClosed, StorageFull
 from service.event_queue import EventQueue
 from service.guardian import DeadlineGuard, StateKeeper
 from service.intake import Intake
@@ -66,7 +66,6 @@ class Pipeline:
         checkpoint = recovered.checkpoint
         start = recovered.start
         chain = start.chain
-        self._outlets = configured_sinks(settings)
         self._runtime = tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True)
         self._problem_lock = Lock()
         steps = [step.name for step in chain.steps]
@@ -91,7 +90,7 @@ class Pipeline:
         )
         self.intake.start_from(start)
         self.emitter = Emitter(
-            self._outlets,
+            configured_sinks(settings),
             storage.dead_letters,
             Origins(checkpoint.origins if checkpoint else None),
             self.statistics,
@@ -169,7 +168,6 @@ class Pipeline:
         """
         keep_freed_memory()
         self._open_sinks()
-        self._save_new_positions()
         self._threads.append(start_thread("emitter", self.emitter.run, self.fail))
         if self.remembers:
             self.keeper.start()
@@ -256,9 +254,7 @@ class Pipeline:
         for thread in self._threads:
             thread.join(None if self._drained else STUCK_LIMIT)
         if not any(thread.is_alive() for thread in self._threads):
-            for outlet in self._outlets.values():
-                outlet.sink.close()
-            self._storage.dead_letters.close()
+            self.emitter.close()
             self._storage.journal.close()
         self._runtime.cleanup()
 
@@ -301,21 +297,10 @@ class Pipeline:
         return chain.step(name)
 
     def _open_sinks(self) -> None:
-        checkpoint = self._storage.recovered.checkpoint
-        settled = 0
-        for name, outlet in self._outlets.items():
-            try:
-                outlet.sink.open(checkpoint.sinks.get(name) if checkpoint else None)
-            except (OSError, SinkFailed) as error:
-                raise PipelineFailed(f'sink "{name}": cannot be opened: {error}') from error
-            except PipelineFailed as error:
-                raise PipelineFailed(f'sink "{name}": {error}') from error
-            settled = max(settled, outlet.sink.settled)
-        self._storage.dead_letters.open(checkpoint.dead_letters if checkpoint else None)
-        self.intake.skip_to(settled)
-
-    def _save_new_positions(self) -> None:
+        """Open the sinks; a position that no checkpoint knows is saved before anything comes."""
         checkpoint, start = self._storage.recovered.checkpoint, self._storage.recovered.start
+        sinks, letters = (checkpoint.sinks, checkpoint.dead_letters) if checkpoint else ({}, None)
+        self.intake.skip_to(self.emitter.open(sinks, letters))
         block = Block(start.block, b"", (), start.chain, barrier=True, sequence=start.sequence)
         mark = self.emitter.mark_now(block)
         if checkpoint is None or mark.sinks != checkpoint.sinks:

@@ -15,7 +15,7 @@ from service.block import Block
 from service.chain import ChainVersion
 from service.errors import ProcessLost
 from service.passage import Result
-from service.progress import Progress
+from service.progress import ASKING, BORDER, Progress
 from service.runner import ChainRunner
 from service.sequencer import Question
 from service.settings import EventSettings
@@ -82,7 +82,8 @@ class Worker:
         self._key = plan.state_key
         self._client: StateClient | None = None
         self._generation = 0
-        self._runner = ChainRunner(plan.settings, progress.lane(0), plan.retries, self._ask)
+        self._lane = progress.lane(0)
+        self._runner = ChainRunner(plan.settings, self._lane, plan.retries, self._ask)
         self._runner.switch(plan.chain)
 
     def perform(self, task: Task) -> Report:
@@ -104,11 +105,17 @@ class Worker:
         self._runner.close()
 
     def _connect(self, task: Task) -> None:
-        if task.generation != self._generation:
+        if task.generation == self._generation:
+            return
+        # Seen by the guardian: a state host that does not answer here is to be replaced, not this.
+        self._lane.enter(task.block.number, BORDER, ASKING)
+        try:
             self._client = (
                 StateClient(task.state_address, self._key) if task.state_address else None
             )
-            self._generation = task.generation
+        finally:
+            self._lane.leave()
+        self._generation = task.generation
 
     def _ask(self, question: Question) -> Answer:
         if self._client is None:

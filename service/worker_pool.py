@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+START_LIMIT: Final = 60.0
+"""Seconds a worker may take to open its steps before it is replaced."""
+
 STOP_LIMIT: Final = 5.0
 """Seconds a worker may take to close its steps before it is killed."""
 
@@ -138,6 +141,9 @@ class WorkerLink:
         was_ready = False
         try:
             pipe.send(self._plan())
+            if not pipe.poll(START_LIMIT):
+                self._why = f"was not ready within {START_LIMIT:g} s"
+                return False
             if isinstance(first := pipe.recv(), Failed):
                 self._failed(first.problem)
                 self._stopping.wait()

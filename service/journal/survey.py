@@ -129,8 +129,11 @@ class Survey:
     def _check_keys(self, segment: Segment) -> None:
         try:
             keys = [each for each in segment.index() if each[1] <= self._end]
-        except (JournalDamaged, TypeError) as error:
+        except JournalDamaged as error:
             self._broken(segment.path, str(error))
+            return
+        except TypeError:
+            self._broken(segment.path, "its index of idempotency keys names what is no entry")
             return
         if keys != sorted(set(self._keys), key=lambda each: (each[0].encode(), each[1])):
             self._broken(segment.path, "its index of idempotency keys does not match its entries")
@@ -233,10 +236,10 @@ class Survey:
             self._found(path.name, sequences, (gone.first, gone.last), what, damage=False)
 
     def _broken(self, path: Path, what: str) -> None:
-        self.damaged.add(first_of(path))
-        last = max(self.link or self._start, self._start)
-        sequences = (self._start.sequence + 1, last.sequence)
-        self._found(path.name, sequences, (self._start.block + 1, last.block), what)
+        """Take note of damage to more than single entries; which are lost, ``_upto`` tells."""
+        first = first_of(path)
+        self.damaged.add(first)
+        self._found(path.name, (first, first - 1), (1, 0), what)
 
     def _found(
         self,
