@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.commands.asking import (
     FAILED,
+    INTERRUPTED,
     ask_daemon,
     config_option,
     exit_codes,
@@ -32,8 +33,6 @@ from service.commands.replay import replay
 if TYPE_CHECKING:
     from service.processing import Summary
     from service.settings import Settings
-
-INTERRUPTED: Final = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,10 +59,13 @@ for command in (dead, journal, replay):
 )
 def run(config: Path, forget: tuple[str, ...]) -> None:
     """Run the daemon until TERM or INT; then everything accepted is still emitted."""
-    from service.logs import configure_logs
-
-    configure_logs()
     with exit_codes(config):
+        from service.child import prepare_children
+
+        prepare_children()  # first: it imports while this process does
+        from service.logs import configure_logs
+
+        configure_logs()
         settings = load(config)
         from service.daemon import Daemon
 
@@ -95,6 +97,9 @@ def process(
     dead = dead or Path("dead.ndjson" if output == "-" else f"{output}.dead")
     _refuse_overwriting(inputs, output, dead)
     with exit_codes(config):
+        from service.child import prepare_children
+
+        prepare_children()  # first: it imports while this process does
         settings = load(config)
         if workers is not None:
             count = settings.workers.model_copy(update={"count": workers})

@@ -59,7 +59,7 @@ class Progress:
 
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
-        self._cells = get_context("spawn").RawArray("q", [-1] * (_CELLS * lanes))
+        self._cells = get_context("forkserver").RawArray("q", [-1] * (_CELLS * lanes))
 
     def lane(self, index: int) -> Lane:
         """Return one lane, to write to."""

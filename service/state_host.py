@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from middleware.errors import PenstockError
 from service.answer import Answer, Asker
 from service.chain import Step
-from service.child import start_child
+from service.child import end_child, start_child
 from service.errors import PipelineFailed, ProcessLost
 from service.progress import Place, Progress
 from service.sequencer import Question, Sequencer
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import ForkServerProcess
 
 START_LIMIT = 60.0
 """Seconds a state host may take to restore its memory and listen."""
@@ -116,7 +116,7 @@ class StateHost:
         self.key = secrets.token_bytes(32)
         self.generation = 0
         self.address = ""
-        self._process: SpawnProcess | None = None
+        self._process: ForkServerProcess | None = None
         self._progress = Progress(0)
 
     def start(self, snapshot: bytes | None) -> None:
@@ -149,6 +149,7 @@ class StateHost:
         """Wait until the state host is dead; return its exit code."""
         assert self._process is not None  # noqa: S101 - started before it is waited for
         self._process.join()
+        end_child(self._process)
         return self._process.exitcode or 0
 
     def kill(self) -> None:

@@ -17,14 +17,14 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from service.child import start_child
+from service.child import end_child, start_child
 from service.dispatcher import Dispatcher
 from service.progress import Place, Progress
 from service.threads import start_thread
 from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import ForkServerProcess
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class WorkerLink:
         self._plan = plan
         self._state_lost = state_lost
         self._failed = failed
-        self._process: SpawnProcess | None = None
+        self._process: ForkServerProcess | None = None
         self._progress = Progress(1)
         self._why = ""
         self._bell, self._ring = socket.socketpair()
@@ -183,8 +183,7 @@ class WorkerLink:
         assert process is not None  # noqa: S101 - it was started
         pipe.close()
         process.join(STOP_LIMIT if self._stopping.is_set() else 0)
-        process.kill()
-        process.join()
+        end_child(process)
         how = self._why or f"ended its worker ({_ending(process.exitcode)})"
         if not self._stopping.is_set():
             log.warning(

@@ -30,7 +30,7 @@ LAYERS = [
     {"answer", "border", "event_queue", "origins", "journal"},
     {"suspicion", "passage", "sequencer", "sinks", "idempotency", "checkpoint"},
     {"runner", "state_host", "statistics", "dead_letters", "dead_letter_file", "dead_letter_store"},
-    {"worker", "emitter", "redrive"},
+    {"worker", "emitter", "redrive", "preload"},
     {"dispatcher"},
     {"intake", "worker_pool"},
     {"guardian", "checkpointer", "recovery"},

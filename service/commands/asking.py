@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 BAD_CONFIGURATION: Final = 78
+INTERRUPTED: Final = 130
 
 config_option = click.option(
     "--config",
@@ -42,21 +43,23 @@ def load(config: Path) -> Settings:
 
 @contextmanager
 def exit_codes(config: Path) -> Iterator[None]:
-    """Turn Penstock's errors into messages and exit codes."""
-    from middleware.errors import (
-        ConfigurationError,
-        PenstockError,
-    )
-
+    """Turn Penstock's errors, and a Ctrl-C, into messages and exit codes."""
     try:
         yield
-    except ConfigurationError as error:
-        for line in str(error).splitlines():
-            click.echo(line if line.startswith(f"{config}: ") else f"{config}: {line}", err=True)
-        sys.exit(BAD_CONFIGURATION)
-    except PenstockError as error:
-        click.echo(f"penstock: {error}", err=True)
-        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        from middleware.errors import ConfigurationError, PenstockError
+
+        if isinstance(error, ConfigurationError):
+            for line in str(error).splitlines():
+                told = line if line.startswith(f"{config}: ") else f"{config}: {line}"
+                click.echo(told, err=True)
+            sys.exit(BAD_CONFIGURATION)
+        if isinstance(error, PenstockError):
+            click.echo(f"penstock: {error}", err=True)
+            sys.exit(FAILED)
+        raise
 
 
 def ask_daemon(

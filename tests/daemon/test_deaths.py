@@ -18,6 +18,7 @@ from tests.daemon.clients import post_all
 from tests.daemon.running import (
     RunningDaemon,
     eventually,
+    left_behind,
     processes_in,
     totals_agree,
     write_configuration,
@@ -157,3 +158,26 @@ def test_after_a_killed_daemon_the_next_one_starts(start_daemon: StartDaemon) ->
     daemon.wait()
     again = start_daemon(middleware=[ADJACENT])
     assert again.accept('{"cid":1,"time":1}')["accepted"] == 1
+
+
+def test_the_server_that_children_are_forked_from_may_die_as_well(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon(middleware=[ADJACENT], workers={"count": 2, "deadline": 2})
+    posts = Posts()
+    bodies = [_body(number, 500) for number in range(12)]
+    for body in bodies[:4]:
+        post_all(daemon.address, [body], posts.posted)
+    tree = psutil.Process(daemon.process.pid).children(recursive=True)
+    (server,) = [process for process in tree if process.name() == "penstock-fork"]
+    server.kill()
+    for body in bodies[4:8]:
+        post_all(daemon.address, [body], posts.posted)
+    os.kill(daemon.stats()["workers"][0]["pid"], signal.SIGKILL)
+    for body in bodies[8:]:
+        post_all(daemon.address, [body], posts.posted)
+    stats = daemon.settle()
+    assert daemon.kept() == posts.expected(Suppressor(window=300.0))
+    assert totals_agree(stats)
+    assert daemon.stop() == 0
+    assert left_behind(daemon.directory) == []
