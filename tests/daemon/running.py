@@ -239,7 +239,8 @@ class RunningDaemon:
 
 def left_behind(directory: Path) -> list[str]:
     """Return the processes still in a directory after 2 s, and end them."""
-    _, left = psutil.wait_procs(processes_in(directory), timeout=2)
+    psutil.wait_procs(processes_in(directory), timeout=2)
+    left = processes_in(directory)  # whoever is dead and only waits for its parent is gone
     for process in left:
         process.kill()
     return [str(process) for process in left]

@@ -1,0 +1,123 @@
+"""``penstock process`` that was killed goes on where it was, when it is given again."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+from tests.daemon.running import PENSTOCK, eventually, left_behind, write_configuration
+from tests.sequential import sequential
+
+pytestmark = pytest.mark.timeout(90)
+
+ADJACENT = {"name": "adjacent", "use": "adjacent", "params": {"window": 300.0, "radius": 1}}
+ARGUMENTS = [
+    "process",
+    "in.ndjson",
+    "--output",
+    "out.ndjson",
+    "--json",
+    "--config",
+    "penstock.toml",
+]
+EVENTS = 200_000
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> list[bytes]:
+    """Return the lines of in.ndjson, of which number 100,000 is bad."""
+    choice = random.Random(3)
+    lines = [
+        b'{"cid":%d,"time":%.3f}\n' % (choice.randrange(100_000), 1.7e9 + index / 100)
+        for index in range(EVENTS)
+    ]
+    lines[100_000] = b"bad\n"
+    (tmp_path / "in.ndjson").write_bytes(b"".join(lines))
+    write_configuration(
+        tmp_path,
+        middleware=[ADJACENT],
+        block={"bytes": "64KiB"},
+        event={"max_event_bytes": "1KiB"},
+        state={"checkpoint_bytes": "256KiB"},
+    )
+    return lines
+
+
+def killed_half_way(folder: Path) -> None:
+    """Start the command, and kill it once it has written a part of its output."""
+    command = subprocess.Popen(
+        [PENSTOCK, *ARGUMENTS], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    output = folder / "out.ndjson"
+    eventually(lambda: output.exists() and output.stat().st_size > 1_000_000, "it has begun")
+    command.kill()
+    assert command.wait(20) == -signal.SIGKILL
+    assert left_behind(folder) == []
+
+
+def expected(lines: list[bytes]) -> bytes:
+    return sequential(line for line in lines if line != b"bad\n")
+
+
+def test_it_goes_on_with_the_same_answer(
+    lines: list[bytes], tmp_path: Path, penstock: Command
+) -> None:
+    killed_half_way(tmp_path)
+    assert (tmp_path / "out.ndjson.state").is_dir()
+    done = penstock(*ARGUMENTS)
+    assert b"going on where an earlier run ended" in done.stderr
+    summary = json.loads(done.stdout)
+    assert (tmp_path / "out.ndjson").read_bytes() == expected(lines)
+    assert summary["accepted"] == EVENTS
+    assert summary["dead"] == 1
+    assert summary["emitted"] + summary["dropped"]["adjacent"] + 1 == EVENTS
+    (letter,) = (tmp_path / "out.ndjson.dead").read_text().splitlines()
+    assert json.loads(letter)["line"] == 100_001
+    assert not (tmp_path / "out.ndjson.state").exists(), "nothing is left to go on with"
+
+
+@pytest.mark.parametrize("changed", ["an input", "the configuration"])
+def test_what_was_changed_since_makes_it_start_anew(
+    lines: list[bytes], tmp_path: Path, penstock: Command, changed: str
+) -> None:
+    killed_half_way(tmp_path)
+    if changed == "an input":
+        lines = lines[:150_000]
+        (tmp_path / "in.ndjson").write_bytes(b"".join(lines))
+        right = expected(lines)
+    else:
+        text = (tmp_path / "penstock.toml").read_text()
+        (tmp_path / "penstock.toml").write_text(text.replace("300.0", "30.0"))
+        right = sequential((line for line in lines if line != b"bad\n"), window=30.0)
+    done = penstock(*ARGUMENTS)
+    assert b"starts anew: an input or the configuration was changed since" in done.stderr
+    assert (tmp_path / "out.ndjson").read_bytes() == right
+    assert json.loads(done.stdout)["accepted"] == len(lines)
+
+
+@pytest.mark.parametrize("folder", ["journal", "checkpoints"])
+def test_what_cannot_be_read_makes_it_start_anew(
+    lines: list[bytes], tmp_path: Path, penstock: Command, folder: str
+) -> None:
+    killed_half_way(tmp_path)
+    for path in (tmp_path / "out.ndjson.state" / folder).iterdir():
+        path.write_bytes(b"")
+    done = penstock(*ARGUMENTS)
+    assert b"starts anew" in done.stderr
+    assert (tmp_path / "out.ndjson").read_bytes() == expected(lines)
+
+
+def test_without_durability_nothing_is_kept_beside_the_output(
+    lines: list[bytes], tmp_path: Path, penstock: Command
+) -> None:
+    text = (tmp_path / "penstock.toml").read_text()
+    (tmp_path / "penstock.toml").write_text(text.replace("[state]", '[state]\ndurability = "off"'))
+    assert penstock(*ARGUMENTS).returncode == 0
+    assert (tmp_path / "out.ndjson").read_bytes() == expected(lines)
+    assert not (tmp_path / "out.ndjson.state").exists()
