@@ -20,7 +20,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-dev
+bench: .venv/installed-bench
 	$(BIN)/python benchmarks/run.py
 
 clean:
@@ -35,6 +35,11 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ .venv/installed
+
+.venv/installed-bench: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	touch $@ .venv/installed-dev .venv/installed
 
 # Some tests need these; where they cannot be installed, the tests are skipped and say so.
 system-packages:

@@ -12,6 +12,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,27 +33,31 @@ class WrongOutput(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An input file in ``folder`` (which contenders write to) and its exact expected output."""
+    """An input file of ``events`` lines, and its exact expected output.
+
+    Contenders write to ``folder``.
+    """
 
     folder: Path
     source: Path
     expected: Path
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """Seconds from the start of the process to its end; events/s by its own clock, if it says."""
 
+    events: int
     seconds: float
     own_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A run over the first ``events``; how many decisions were wrong, and how many lines moved."""
+    """A run over the first events; how many decisions were wrong, and how many lines moved."""
 
     run: Run
-    events: int
     wrong: int
     moved: int
 
@@ -64,27 +70,60 @@ def run_baseline(case: Case, events: int) -> Baseline:
     said = json.loads(text)
     write_expected(case.source, expected, events)
     wrong, moved = differences(output.read_bytes().splitlines(), expected.read_bytes().splitlines())
-    return Baseline(Run(seconds, said["events"] / said["seconds"]), events, wrong, moved)
+    return Baseline(Run(events, seconds, said["events"] / said["seconds"]), wrong, moved)
 
 
 def run_plain_script(case: Case) -> Run:
     """Run the plain script; raises WrongOutput."""
-    output = case.folder / "output"
-    script = [sys.executable, str(HERE / "plain_script.py")]
-    seconds, _ = timed([*script, str(case.source), str(output)], case.folder)
-    _check(case, output, "the plain script")
-    return Run(seconds)
+    return _run_script(case, "plain_script.py", "the plain script")
 
 
-def run_penstock(case: Case, workers: int) -> Run:
+def run_duckdb(case: Case) -> Run:
+    """Run the SQL query; raises WrongOutput."""
+    return _run_script(case, "duckdb_query.py", "DuckDB")
+
+
+def run_bytewax(case: Case, events: int) -> Run:
+    """Run the dataflow over the first events, which get a file of their own; raises WrongOutput."""
+    head = Case(case.folder, case.folder / "head", case.folder / "expected", events)
+    with case.source.open("rb") as lines, head.source.open("wb") as file:
+        file.writelines(islice(lines, events))
+    write_expected(head.source, head.expected)
+    return _run_script(head, "bytewax_dataflow.py", "Bytewax")
+
+
+def installed(package: str) -> bool:
+    """Say whether a contender is here; the extra ``bench`` brings those of others."""
+    return find_spec(package) is not None
+
+
+def run_penstock(case: Case, workers: int, config: Path = CONFIG) -> Run:
     """Run ``penstock process``; raises WrongOutput."""
     output = case.folder / "output"
-    options = ["--config", str(CONFIG), "--workers", str(workers), "--output", str(output)]
+    options = ["--config", str(config), "--workers", str(workers), "--output", str(output)]
     command = [PENSTOCK, "process", "--json", *options, str(case.source)]
     seconds, text = timed(command, case.folder)
-    _check(case, output, f"penstock with {workers} workers")
+    _check(case, output, f"penstock with {workers} workers and {config.name}")
     summary: dict[str, Any] = json.loads(text)
-    return Run(seconds, summary["events_per_second"])
+    if summary["accepted"] != case.events:
+        raise WrongOutput(f"{case.source.name}: {summary['accepted']} of {case.events} accepted")
+    return Run(case.events, seconds, summary["events_per_second"])
+
+
+def configured(folder: Path, name: str, text: str) -> Path:
+    """Write a configuration that differs from the one measured; returns its path."""
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def _run_script(case: Case, script: str, who: str) -> Run:
+    output = case.folder / "output"
+    output.unlink(missing_ok=True)
+    command = [sys.executable, str(HERE / script), str(case.source), str(output)]
+    seconds, _ = timed(command, case.folder)
+    _check(case, output, who)
+    return Run(case.events, seconds)
 
 
 def timed(command: Sequence[str], folder: Path) -> tuple[float, str]:

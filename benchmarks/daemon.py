@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 import psutil
 
 from benchmarks.contenders import CONFIG, PENSTOCK, kill_group, timed
+from benchmarks.report import Section
+from benchmarks.sizes import QUICK, REPETITIONS, say
 
 START_LIMIT: Final = 60.0
 LOOK: Final = 0.005
@@ -26,6 +29,23 @@ LOOK: Final = 0.005
 
 SETTLE: Final = 2.0
 """Seconds between ready and idle."""
+
+IDLE_SECONDS: Final = 5.0 if QUICK else 20.0
+
+
+def measure(folder: Path) -> Section:
+    """Measure the start, the waiting, and the help."""
+    say("daemon")
+    ready = median(ready_seconds(folder) for _ in range(REPETITIONS))
+    usage = median(help_seconds(folder) for _ in range(REPETITIONS))
+    waiting = idle(folder, IDLE_SECONDS)
+    text = (
+        f"- Daemon, start to ready: {ready:.2f} s\n"
+        f"- Daemon, idle: {waiting.percent:.2f} % of one core (+/- {waiting.uncertain:.2f}) "
+        f"for all {waiting.processes} processes, over {IDLE_SECONDS:.0f} s\n"
+        f"- `penstock --help`: {usage:.2f} s\n"
+    )
+    return Section("Daemon", text, {"ready": ready, "idle": waiting.percent, "help": usage})
 
 
 def ready_seconds(folder: Path) -> float:

@@ -1,11 +1,12 @@
 """Writes the input files: random points, 1,000 events per second of event time.
 
-The same numbers of events and points always make the same file.
+The same numbers always make the same file. Times rise from event to event.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ SEED: Final = 300
 AT_ONCE: Final = 100_000
 """Lines written together."""
 
+CLUSTER: Final = 1_000
+"""Neighbouring points in one cluster."""
+
 
 def write_events(path: Path, events: int, points: int) -> None:
     """Write NDJSON lines like ``{"cid":131000140891,"time":1700000000.001}``, in order of time.
@@ -24,13 +28,50 @@ def write_events(path: Path, events: int, points: int) -> None:
     Each event's point is any of the ``points`` neighbouring ones, all equally likely.
     """
     chance = random.Random(SEED).random
+    _write(path, events, lambda number: _line(number, FIRST_POINT + int(chance() * points)))
+
+
+def write_clustered_events(path: Path, events: int, points: int) -> None:
+    """Write such lines with the points in clusters, which lie anywhere in the 64 bits of a cid."""
+    source = random.Random(SEED)
+    clusters = [source.randrange(-(2**63) + 1, 2**63 - CLUSTER) for _ in range(points // CLUSTER)]
+    chance = source.random
+
+    def line(number: int) -> str:
+        cluster, place = divmod(int(chance() * points), CLUSTER)
+        return _line(number, clusters[cluster] + place)
+
+    _write(path, events, line)
+
+
+def write_wide_events(path: Path, events: int, points: int) -> None:
+    """Write events of 12 fields, about 300 bytes each."""
+    chance = random.Random(SEED).random
+
+    def line(number: int) -> str:
+        point = int(chance() * points)
+        return (
+            f'{_line(number, FIRST_POINT + point)[:-2]},"id":"{number:016x}-{point:012x}",'
+            f'"line":"line-{point % 17}","station":"station-{point % 311:04}",'
+            f'"device":"camera-{point:07}","kind":"temperature above its limit",'
+            f'"severity":{number % 7},"value":{number % 9_973 / 8},"unit":"degrees Celsius",'
+            f'"confirmed":{"true" if number % 2 else "false"},"tags":["north",{point % 5}]}}\n'
+        )
+
+    _write(path, events, line)
+
+
+def write_lone_events(path: Path, events: int) -> None:
+    """Write events of which each has a point of its own and no neighbour: all are kept."""
+    _write(path, events, lambda number: _line(number, FIRST_POINT + 10 * number))
+
+
+def _write(path: Path, events: int, line: Callable[[int], str]) -> None:
     with path.open("w") as file:
         for start in range(0, events, AT_ONCE):
-            numbers = range(start, min(start + AT_ONCE, events))
-            file.write("".join(_line(number, int(chance() * points)) for number in numbers))
+            file.write("".join(map(line, range(start, min(start + AT_ONCE, events)))))
 
 
-def _line(number: int, point: int) -> str:
+def _line(number: int, cid: int) -> str:
     seconds, milliseconds = divmod(number, 1_000)
-    time = f"{FIRST_SECOND + seconds}.{milliseconds:03}"
-    return f'{{"cid":{FIRST_POINT + point},"time":{time}}}\n'
+    return f'{{"cid":{cid},"time":{FIRST_SECOND + seconds}.{milliseconds:03}}}\n'

@@ -26,6 +26,7 @@ from service.commands.asking import (
     load,
     url_option,
 )
+from service.commands.bench import bench
 from service.commands.dead import dead
 from service.commands.journal import journal
 from service.commands.replay import replay
@@ -45,7 +46,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-for command in (dead, journal, replay):
+for command in (bench, dead, journal, replay):
     main.add_command(command)
 
 

@@ -27,7 +27,7 @@ LAYERS = [
     },
     {"chain"},
     {"block"},
-    {"answer", "border", "event_queue", "origins", "journal"},
+    {"answer", "border", "plain_events", "event_queue", "origins", "journal"},
     {"suspicion", "passage", "sequencer", "sinks", "idempotency", "checkpoint"},
     {"runner", "state_host", "statistics", "dead_letters", "dead_letter_file", "dead_letter_store"},
     {"worker", "emitter", "redrive", "preload"},
@@ -36,7 +36,7 @@ LAYERS = [
     {"guardian", "checkpointer", "recovery"},
     {"state_directory", "replay"},
     {"sources", "admin", "configured", "pipeline", "operation"},
-    {"processing", "daemon"},
+    {"processing", "daemon", "bench", "sample_events"},
     {"commands"},
     {"cli"},
 ]

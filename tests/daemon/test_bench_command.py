@@ -18,10 +18,14 @@ from tests.daemon.running import write_configuration
 
 pytestmark = pytest.mark.timeout(60)
 
-ADJACENT = {"name": "adjacent", "use": "adjacent", "params": {"window": 300.0, "radius": 1}}
-BLOCKED = {"name": "blocked", "use": "blocklist", "params": {"cids": [7]}}
-SEVERITY = {"name": "severity", "use": "steps:Severity"}
-ZONE = {"name": "zone", "use": "steps:Zone"}
+ADJACENT: dict[str, Any] = {
+    "name": "adjacent",
+    "use": "adjacent",
+    "params": {"window": 300.0, "radius": 1},
+}
+BLOCKED: dict[str, Any] = {"name": "blocked", "use": "blocklist", "params": {"cids": [7]}}
+SEVERITY: dict[str, Any] = {"name": "severity", "use": "steps:Severity"}
+ZONE: dict[str, Any] = {"name": "zone", "use": "steps:Zone"}
 CONFIG = ("--config", "penstock.toml")
 
 STEPS = """
@@ -93,6 +97,14 @@ def test_the_modes_hold(penstock: Command, tmp_path: Path) -> None:
     assert (blocked["events"], adjacent["events"], severity["events"]) == (40, 0, 40)
     assert (adjacent["form"], adjacent["events_per_second"]) == ("disabled", None)
     assert found["emitted"] == 20
+
+
+def test_a_step_that_changes_whole_events_is_one(penstock: Command, tmp_path: Path) -> None:
+    write_configuration(tmp_path, middleware=[ZONE])
+    found = benched(penstock, "--events", str(written(tmp_path / "events")))
+    assert (found["emitted"], found["dead"]) == (40, 0)
+    assert found["stages"][1]["reads"] == []
+    assert found["advice"].startswith("zone reads the whole event")
 
 
 def test_each_block_is_counted_and_memories_reach_across_them(tmp_path: Path) -> None:
@@ -219,6 +231,13 @@ def test_a_step_that_costs_little_is_not_worth_work() -> None:
     assert (
         most == "reading takes most, 90% of the time: no step is worth work; more workers share it"
     )
+
+
+def test_of_many_steps_that_cost_little_each_the_slowest_is_named() -> None:
+    steps = [Stage(f"step-{each}", 100, 1.2 + each / 10, 0.15, "event", ("a",)) for each in (0, 1)]
+    read = replace(READ, seconds=1.0, share=0.1)
+    assert advised(read, *steps, WRITTEN).startswith("step-")
+    assert "no handle_batch" in advised(read, *steps, WRITTEN)
 
 
 def test_a_fast_form_that_takes_most_is_for_more_workers_unless_it_is_shared() -> None:
