@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from middleware.contract import MISSING, Middleware
 from middleware.errors import ConfigurationError
 from service.block import Part
+from service.plain_events import PlainEvents
 from service.settings import EventSettings
 
 Integers = NDArray[np.int64]
@@ -53,9 +54,10 @@ class Lines:
     """A block's lines, split and checked.
 
     ``starts`` and ``stops`` are int64[lines], byte positions in ``payload`` without the line end.
-    ``rows`` is int64[n], the lines that are good events; ``cid`` is int64[n], ``time`` float64[n]
-    and ``decoded`` n objects with the fields read; ``whole`` n whole events, where they are read.
-    ``bad`` are the others, but for blank lines, which are no events at all.
+    ``rows`` is int64[n], the lines that are good events; ``cid`` is int64[n], ``time`` float64[n];
+    ``decoded`` are n objects with the fields read, or none for plain events, which have no others;
+    ``whole`` n whole events, where they are read. ``bad`` are the other lines, but for blank ones,
+    which are no events at all.
     """
 
     payload: bytes
@@ -101,6 +103,7 @@ class Border:
         self.attributes = {name: attribute for attribute, name in extra}
         self._decoder = msgspec.json.Decoder(self._struct(extra))
         self._whole = msgspec.json.Decoder() if whole else None
+        self._plain = None if fields or whole or self._rfc3339 else PlainEvents(settings)
 
     def read(
         self,
@@ -120,11 +123,9 @@ class Border:
         starts[1:] = stops[:-1] + 1
         latest = self._latest(parts, len(stops))
         lines = Lines(payload, starts, stops, np.arange(len(stops)), stops, _NO_TIMES, (), [])
-        whole = None if line_begins else self._decode_together(view, lines)
-        if whole is not None:
-            self._take(lines, whole)
-            if (lines.time <= latest).all() and np.isfinite(lines.time).all():
-                return lines
+        together = line_begins is None and self._read_together(view, lines)
+        if together and (lines.time <= latest).all() and np.isfinite(lines.time).all():
+            return lines
         self._read_one_by_one(lines, latest, line_begins)
         return lines
 
@@ -147,25 +148,30 @@ class Border:
         assert len(latest) == lines, "a block of several parts knows its lines"  # noqa: S101 - invariant
         return latest
 
-    def _decode_together(self, view: NDArray[np.uint8], lines: Lines) -> list[Any] | None:
-        """Return the events of all lines at once, None if any line needs a look of its own."""
+    def _read_together(self, view: NDArray[np.uint8], lines: Lines) -> bool:
+        """Take all lines at once; answer no, with nothing taken, if any needs a look of its own."""
         starts, stops = lines.starts, lines.stops
-        plain = (
+        if self._plain and (columns := self._plain.read(lines.payload, view, starts, stops)):
+            lines.cid, lines.time = columns
+            return True
+        trusted = (
             (stops - starts).max(initial=0) <= self._settings.max_event_bytes
             and (view[starts] == _OPEN).all()
             and (view[stops - 1] == _CLOSE).all()
             and _is_utf8(lines.payload)
             and _is_flat(view, lines)
         )
-        if not plain:
-            return None
+        if not trusted:
+            return False
         try:
             decoded = self._decoder.decode_lines(lines.payload)
             if self._whole is not None:
                 lines.whole = self._whole.decode_lines(lines.payload)
         except (msgspec.DecodeError, RecursionError):
-            return None
-        return decoded if len(decoded) == len(stops) else None
+            return False
+        if one_each := len(decoded) == len(stops):
+            self._take(lines, decoded)
+        return one_each
 
     def _take(self, lines: Lines, decoded: list[Any]) -> None:
         count = len(decoded)

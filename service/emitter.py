@@ -80,7 +80,10 @@ class Emitter:
                 raise PipelineFailed(f'sink "{name}": cannot be opened: {error}') from error
             except PipelineFailed as error:
                 raise PipelineFailed(f'sink "{name}": {error}') from error
-        self._dead_letters.open(letters)
+        try:
+            self._dead_letters.open(letters)
+        except OSError as error:
+            raise PipelineFailed(f"the dead letters cannot be opened: {error}") from error
         return max((outlet.sink.settled for outlet in self._outlets.values()), default=0)
 
     def close(self) -> None:

@@ -9,10 +9,12 @@ tells.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from threading import Condition, Thread
@@ -20,6 +22,8 @@ from typing import Any, NamedTuple
 
 from service.block import FileRange, Receipt, Submission
 from service.errors import NotAccepted, QueueClosed, QueueFull, StorageFull
+
+log = logging.getLogger(__name__)
 
 
 class Waiting(NamedTuple):
@@ -191,13 +195,19 @@ class QueueServer:
         server = _manager(self._address, key, lambda: self._queue).get_server()
         self._listener = server.listener
         Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
-        self._access.unlink(missing_ok=True)
-        self._access.touch(mode=0o600)
-        self._access.write_text(json.dumps({"address": self._address, "key": key.hex()}))
+        try:
+            self._access.unlink(missing_ok=True)
+            self._access.touch(mode=0o600)
+            self._access.write_text(json.dumps({"address": self._address, "key": key.hex()}))
+        except OSError as error:  # the daemon itself needs it not
+            log.error(  # noqa: TRY400 - it is no defect
+                "%s: cannot be written: %s; other processes cannot hand in", self._access, error
+            )
 
     def close(self) -> None:
         """Listen no more, as one of the last things: the threads end with the daemon."""
-        self._access.unlink(missing_ok=True)
+        with suppress(OSError):  # a file that stays names a socket that is gone
+            self._access.unlink(missing_ok=True)
         if self._listener is not None:
             self._listener.close()
 

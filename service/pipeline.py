@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
 from service.allocator import keep_freed_memory
-from service.block import Block
+from service.block import Block, Offset
 from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
 from service.checkpointer import Checkpointer
@@ -202,7 +203,9 @@ class Pipeline:
             return self.intake.place_barrier()
         except StorageFull as error:
             log.warning("no checkpoint: %s", error)
-            return None
+        except PipelineFailed as error:
+            self.fail(str(error))
+        return None
 
     def drain(self, go_on: Callable[[], bool]) -> bool:
         """Emit everything accepted; say whether all was.
@@ -224,8 +227,10 @@ class Pipeline:
             if self._dispatcher.wait_until_settled(_LOOK):
                 self._drained = True
                 break
-        if self._drained and last is not None:
-            self.checkpointer.wait_for(last, CHECKPOINT_LIMIT)
+        until = time.monotonic() + CHECKPOINT_LIMIT
+        while self._drained and last is not None and self.problem is None and go_on():
+            if self.checkpointer.wait_for(last, _LOOK) or time.monotonic() >= until:
+                break
         return self._drained
 
     def stop(self) -> None:
@@ -289,12 +294,18 @@ class Pipeline:
             step = self.intake.chain.switched(name, params=params).step(name)
             check_reads(self.settings.event, step.load())
             step.try_out()
-        chain: ChainVersion = self.intake.switch(
-            lambda chain, offset: chain.switched(
-                name, mode=mode, params=params, reset=reset, since=str(offset), reason=reason
+
+        def switched(chain: ChainVersion, offset: Offset) -> ChainVersion:
+            since = str(offset)
+            return chain.switched(
+                name, mode=mode, params=params, reset=reset, since=since, reason=reason
             )
-        )
-        return chain.step(name)
+
+        try:
+            return self.intake.switch(switched).step(name)
+        except PipelineFailed as error:
+            self.fail(str(error))
+            raise
 
     def _open_sinks(self) -> None:
         """Open the sinks; a position that no checkpoint knows is saved before anything comes."""

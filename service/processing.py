@@ -122,7 +122,14 @@ def process(
             pipeline.stop()
         pipeline.check()
         if storage.checkpoints is not None and not stopped():
-            shutil.rmtree(settings.state.directory)
+            try:
+                shutil.rmtree(settings.state.directory)
+            except OSError as error:
+                log.warning(
+                    "%s: cannot be removed (%s); the output is whole, remove this by hand",
+                    settings.state.directory,
+                    error,
+                )
     seconds = time.perf_counter() - began
     totals = pipeline.statistics.totals()
     events = totals.accepted - (int(before.statistics["settled"]) if before else 0)
@@ -165,7 +172,11 @@ def _storage(
     if not problem:
         return storage
     log.warning("an earlier run was interrupted, and this one starts anew: %s", problem)
-    for folder in state.directory.iterdir():
-        if folder.is_dir():
-            shutil.rmtree(folder)
+    try:
+        for folder in state.directory.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    except OSError as error:
+        message = f"{state.directory}: cannot be emptied to start anew: {error}; remove it by hand"
+        raise PipelineFailed(message) from error
     return open_storage(state, configured, dead_letters)

@@ -133,7 +133,10 @@ def half_way() -> Iterator[None]:
     try:
         yield
     except (OSError, StorageFull) as error:
-        raise OutcomeUnknown(f"{error}; what was committed is there, start again") from error
+        message = (
+            f"the journal cannot be written: {error}; what was committed is there, start again"
+        )
+        raise OutcomeUnknown(message) from error
 
 
 def _full(path: Path) -> StorageFull:

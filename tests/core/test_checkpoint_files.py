@@ -108,5 +108,5 @@ def test_no_flipped_bit_and_no_cut_passes_for_a_checkpoint(
         place = data.draw(st.integers(0, 8 * len(content) - 1))
         content[place // 8] ^= 1 << place % 8
     path.write_bytes(content)
-    with pytest.raises(PipelineFailed, match="0000000000000001.checkpoint"):
+    with pytest.raises(PipelineFailed, match=r"0000000000000001[.]checkpoint"):
         read_checkpoint(path)

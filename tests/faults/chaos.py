@@ -14,11 +14,11 @@ PATIENCE = 60.0
 """Seconds the output may stand still before the pipeline is taken for hung."""
 
 
-def children(process: psutil.Popen, name: str = "") -> list[psutil.Process]:
+def children(process: psutil.Process | psutil.Popen, name: str = "") -> list[psutil.Process]:
     """Return the living children of a pipeline, of one kind or of both."""
     wanted = {name} if name else {WORKER, STATE}
     found = []
-    for child in process.children():
+    for child in process.children(recursive=True):
         try:
             if child.name() in wanted and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child)
