@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 import numpy as np
@@ -24,6 +24,9 @@ from middleware.point_times import (
 )
 
 FORMAT = 1
+
+MOST_MEETING: Final = 12
+"""Events near each other in a batch from which on they are taken one by one."""
 
 NO_ROWS: Points = np.empty(0, np.int64)
 
@@ -221,7 +224,10 @@ class AdjacentSuppressor(SharedMiddleware):
             if len(rows):
                 rows = rows[_to_walk(cid[rows], settled[rows], radius, seen=seen)]
             if len(rows):
-                latest[rows] = self._walk(cid[rows], time[rows], latest[rows])
+                few = _with_earlier(cid[rows], time[rows], latest[rows], radius) if seen else None
+                if few is None:
+                    few = self._walk(cid[rows], time[rows], latest[rows])
+                latest[rows] = few
                 age = time - latest
         late = age <= -window
         keep: Mask = age >= window
@@ -235,7 +241,7 @@ class AdjacentSuppressor(SharedMiddleware):
             self._table.raise_to(cid[keep], time[keep])
         return keep
 
-    def _walk(self, cid: Points, time: Times, latest: Times) -> list[float]:
+    def _walk(self, cid: Points, time: Times, latest: Times) -> Times:
         """Return ``latest`` with the times of earlier ones of these events taken into account."""
         window, radius = self.params.window, self.params.radius
         seen, late_too = self.params.refresh == "seen", self.params.late == "keep"
@@ -249,7 +255,7 @@ class AdjacentSuppressor(SharedMiddleware):
                 for near in range(point - radius, point + radius + 1):
                     if now > walked.get(near, NEVER):
                         walked[near] = now
-        return result
+        return np.array(result)
 
     def _saw(self, events: int, time: float) -> None:
         """Count events, the largest time among them being ``time``; forget when it falls due."""
@@ -267,6 +273,25 @@ class AdjacentSuppressor(SharedMiddleware):
                 del self._memories[value]
         self._events = 0
         self._forget_after = max(self.FORGET_AFTER, sum(map(len, self._memories.values())))
+
+
+def _with_earlier(cid: Points, time: Times, latest: Times, radius: int) -> Times | None:
+    """Return ``latest`` with the times of earlier events within ``radius``, all of them remembered.
+
+    In columns, as nothing depends on the decisions: by rising point, each event is compared with
+    the next one, the one after that, and so on. None where too many meet for that to pay.
+    """
+    order = np.argsort(cid, kind="stable")
+    point = cid[order]
+    reach = np.minimum(point, HIGHEST_POINT - radius) + radius
+    result = latest.copy()
+    for step in range(1, MOST_MEETING):
+        left = np.flatnonzero(point[step:] <= reach[:-step])
+        if not len(left):
+            return result
+        one, other = order[left], order[left + step]
+        np.maximum.at(result, np.maximum(one, other), time[np.minimum(one, other)])
+    return None
 
 
 def _to_walk(cid: Points, settled: Mask, radius: int, *, seen: bool) -> Points:
