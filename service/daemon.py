@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
 from threading import Event, Thread
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
-from flask import Flask
 from flask_apscheduler import APScheduler
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
@@ -33,10 +32,16 @@ from service.sources.http import AT_ONCE
 from service.sources.source import Source, Surroundings
 from service.state_directory import Storage, lock_directory, open_storage
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 log = logging.getLogger(__name__)
 
 START_LIMIT: Final = 60.0
 """Seconds until the state host and the workers must be ready."""
+
+RECEIVED: Final = 2**18
+"""Bytes that are read of a request at once."""
 
 OPERATORS: Final = 4
 """Server threads that posts of events can never take from the operators."""
@@ -79,13 +84,14 @@ class Daemon:
             url_prefix="/api/v1/dead-letters",
         )
         self._scheduler.init_app(self._app)
+        self._mounts: dict[str, WSGIApplication] = {}
         surroundings = Surroundings(
             self._pipeline.queue,
             settings,
             self._pipeline.fail,
             self._pipeline.intake.references,
             self._scheduler,
-            self._app,
+            self._mounts,
         )
         self._sources: list[Source] = configured_sources(settings, surroundings)
         self._queue_server = QueueServer(
@@ -102,7 +108,7 @@ class Daemon:
         4. the sources and the queue's socket.
         """
         try:
-            server = HttpServer(self._app, self._settings)
+            server = HttpServer(mounted(self._app, self._mounts), self._settings)
             self._pipeline.start()
             began = time.monotonic()
             self._pipeline.wait_until(lambda: self._pipeline.up, lambda: self._starting(began))
@@ -211,6 +217,15 @@ class Daemon:
         self._wake.set()
 
 
+def mounted(app: WSGIApplication, mounts: Mapping[str, WSGIApplication]) -> WSGIApplication:
+    """Return an app that lets those of ``mounts`` answer at their paths."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return mounts.get(environ["PATH_INFO"], app)(environ, start_response)
+
+    return answer
+
+
 class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
     """Answers what never reaches Flask, such as a body that is too large, as a problem, too."""
 
@@ -236,7 +251,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # as above
 class HttpServer:
     """Waitress in a thread of this process: Flask for the operators and the http source."""
 
-    def __init__(self, app: Flask, settings: Settings) -> None:
+    def __init__(self, app: WSGIApplication, settings: Settings) -> None:
         """Take the address; raises PipelineFailed when another has it."""
         listen = settings.http.listen
         try:
@@ -246,6 +261,8 @@ class HttpServer:
                 port=listen.port,
                 threads=AT_ONCE + OPERATORS,
                 max_request_body_size=settings.http.max_body,
+                recv_bytes=RECEIVED,
+                inbuf_overflow=settings.http.max_body + 1,  # in memory: its size is bounded
                 connection_limit=1000,
                 ident="penstock",
             )

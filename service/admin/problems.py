@@ -7,12 +7,11 @@ from http import HTTPStatus
 from flask import Flask, Response, json
 from werkzeug.exceptions import HTTPException
 
-from middleware.errors import ConfigurationError
+from middleware.errors import ConfigurationError, PenstockError
 from service.errors import (
     KeyReused,
     NotAccepted,
     OutcomeUnknown,
-    QueueClosed,
     QueueFull,
     StorageFull,
 )
@@ -37,34 +36,30 @@ def handle_problems(app: Flask) -> None:
                 response.headers[name] = value
         return response
 
-    @app.errorhandler(ConfigurationError)
-    def _wrong(error: ConfigurationError) -> Response:
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    @app.errorhandler(PenstockError)
+    def _penstock(error: PenstockError) -> Response:
+        return problem_of(error)
 
-    @app.errorhandler(QueueFull)
-    def _full(error: QueueFull) -> Response:
-        response = problem(HTTPStatus.TOO_MANY_REQUESTS, str(error))
-        response.headers["Retry-After"] = "1"
-        return response
 
-    @app.errorhandler(StorageFull)
-    def _storage_full(error: StorageFull) -> Response:
-        response = problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
-        response.headers["Retry-After"] = "30"
-        return response
+def problem_of(error: PenstockError) -> Response:
+    """Return the answer to a request that met one of Penstock's errors."""
+    match error:
+        case ConfigurationError() | KeyReused():
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        case QueueFull():
+            return _later(HTTPStatus.TOO_MANY_REQUESTS, error, seconds=1)
+        case StorageFull():
+            return _later(HTTPStatus.INSUFFICIENT_STORAGE, error, seconds=30)
+        case NotAccepted():
+            return _later(HTTPStatus.SERVICE_UNAVAILABLE, error, seconds=5)
+        case OutcomeUnknown():
+            detail = f"it is not known whether this was accepted: {error}"
+            return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+        case _:
+            return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
-    @app.errorhandler(KeyReused)
-    def _reused(error: KeyReused) -> Response:
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
 
-    @app.errorhandler(QueueClosed)
-    @app.errorhandler(NotAccepted)
-    def _closed(error: NotAccepted) -> Response:
-        response = problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        response.headers["Retry-After"] = "5"
-        return response
-
-    @app.errorhandler(OutcomeUnknown)
-    def _unknown(error: OutcomeUnknown) -> Response:
-        detail = f"it is not known whether this was accepted: {error}"
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+def _later(status: HTTPStatus, error: PenstockError, seconds: int) -> Response:
+    response = problem(status, str(error))
+    response.headers["Retry-After"] = str(seconds)
+    return response

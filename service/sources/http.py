@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from http import HTTPStatus
 from threading import BoundedSemaphore
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
 
-from middleware.errors import ConfigurationError
-from service.admin.problems import problem
+from middleware.errors import ConfigurationError, PenstockError
+from service.admin.problems import problem, problem_of
 from service.block import Offset, Part, Receipt, Submission
 from service.border import Border, Lines
 from service.errors import QueueFull
 from service.sources.source import Source, Surroundings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 AT_ONCE: Final = 16
 """Posts that may wait for their receipts together; each holds a thread of the server."""
@@ -32,7 +35,11 @@ MOST_ERRORS: Final = 1_000
 
 
 class BodyError(Exception):
-    """Nothing in the body can be read as events."""
+    """Nothing in the body can be read as events; ``more`` goes into the answer."""
+
+    def __init__(self, detail: str, **more: object) -> None:
+        super().__init__(detail)
+        self.more = more
 
 
 class HttpSource(Source):
@@ -46,37 +53,53 @@ class HttpSource(Source):
     def __init__(self, name: str, params: Any, surroundings: Surroundings) -> None:
         """Take the route, which no other source may have; raises ConfigurationError."""
         super().__init__(name, params, surroundings)
-        if params.path in surroundings.paths:
+        if params.path in surroundings.mounts:
             raise ConfigurationError(f"path: another source takes {params.path} already")
-        surroundings.paths.add(params.path)
+        surroundings.mounts[params.path] = self._answer
         self._border = Border(surroundings.settings.event)
         self._places = BoundedSemaphore(AT_ONCE)
-        if surroundings.app is not None:
-            surroundings.app.add_url_rule(
-                params.path, endpoint=f"source {name}", view_func=self._post, methods=["POST"]
-            )
 
     def start(self) -> None:
         """Do nothing: posts that came before have waited in the queue."""
 
-    def _post(self) -> Response:
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, as WSGI: what an app does besides would take as long again."""
+        if environ["REQUEST_METHOD"] != "POST":
+            refused = problem(HTTPStatus.METHOD_NOT_ALLOWED, "events are posted here")
+            refused.headers["Allow"] = "POST"
+            return refused(environ, start_response)
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         try:
-            lines = as_lines(request.get_data(cache=False))
+            receipt, read = self._accept(body, environ.get("HTTP_IDEMPOTENCY_KEY"))
         except BodyError as error:
-            return problem(HTTPStatus.BAD_REQUEST, str(error))
-        key = request.headers.get("Idempotency-Key")
+            refused = problem(HTTPStatus.BAD_REQUEST, str(error), **error.more)
+            return refused(environ, start_response)
+        except PenstockError as error:
+            return problem_of(error)(environ, start_response)
+        document = _accepted(receipt, read)
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(document))),
+        ]
+        if receipt.repeated:
+            headers.append(("Idempotency-Replayed", "true"))
+        start_response("202 Accepted", headers)
+        return [document]
+
+    def _accept(self, body: bytes, key: str | None) -> tuple[Receipt, Lines]:
+        """Hand a body's events in; return where they are, and what was read of them."""
+        lines = as_lines(body)
         if key is not None and not 0 < len(key) <= LONGEST_KEY:
-            detail = f"Idempotency-Key: expected 1 to {LONGEST_KEY} characters"
-            return problem(HTTPStatus.BAD_REQUEST, detail)
+            raise BodyError(f"Idempotency-Key: expected 1 to {LONGEST_KEY} characters")
         submission = Submission.of_lines(self.name, lines, key=key, patient=False)
         read = self._read(lines, submission.received)
         if not len(read.rows):
             detail = "there is no event in the body" if not read.bad else "no event can be read"
-            return problem(HTTPStatus.BAD_REQUEST, detail, errors=_errors(read, None))
+            raise BodyError(detail, errors=_errors(read, None))
         receipt = self._receipt(submission)
         if receipt.repeated:  # as the first answer was: also about times that lie ahead
             read = self._read(lines, receipt.received)
-        return _accepted(receipt, read)
+        return receipt, read
 
     def _read(self, lines: bytes, received: float) -> Lines:
         return self._border.read(lines, (Part(self.name, None, 1, received),))
@@ -131,20 +154,17 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _accepted(receipt: Receipt, read: Lines) -> Response:
+def _accepted(receipt: Receipt, read: Lines) -> bytes:
     first = receipt.first
     last = Offset(first.block, first.row + len(read.stops) - 1)
-    response = jsonify(
-        accepted=len(read.rows),
-        dead=len(read.bad),
-        first=str(first),
-        last=str(last),
-        errors=_errors(read, first),
-    )
-    response.status_code = HTTPStatus.ACCEPTED
-    if receipt.repeated:
-        response.headers["Idempotency-Replayed"] = "true"
-    return response
+    document = {
+        "accepted": len(read.rows),
+        "dead": len(read.bad),
+        "first": str(first),
+        "last": str(last),
+        "errors": _errors(read, first),
+    }
+    return msgspec.json.encode(document) + b"\n"
 
 
 def _errors(read: Lines, first: Offset | None) -> list[dict[str, Any]]:

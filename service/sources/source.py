@@ -15,7 +15,7 @@ from service.event_queue import EventQueue
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from _typeshed.wsgi import WSGIApplication
     from flask_apscheduler import APScheduler
 
 
@@ -32,9 +32,8 @@ class Surroundings:
     references: Mapping[str, tuple[str, int]]
     """By source: the file it was reading, and up to which byte that was accepted before."""
     scheduler: APScheduler | None = None
-    app: Flask | None = None
-    paths: set[str] = field(default_factory=set)
-    """The paths that sources take within the app."""
+    mounts: dict[str, WSGIApplication] = field(default_factory=dict)
+    """By path: what sources answer by themselves, beside the operators' app."""
 
 
 class Source:
