@@ -89,7 +89,7 @@ class Journal:
         self._active_bytes = 0
         self._active_time = 0.0
         self._mark: HighWaterMark | None = None
-        self._link = START
+        self._link, self._needed = START, 0
         self._why_refused = "it is not open"
         self.lost: tuple[int, int] | None = None
 
@@ -160,6 +160,7 @@ class Journal:
                 segment = active
                 if self._active_bytes >= self._segment_bytes and self._firsts[-1] <= self.last:
                     segment = self._rotate(active, mark)
+                    self._drop_oldest(now)
                 segment.append(rows)
                 self._committed(link, sum(map(size_of, rows)), now)
                 with half_way():
@@ -177,19 +178,13 @@ class Journal:
 
         ``needed``: entries after this sequence are needed. ``now``: seconds since the epoch.
         """
-        expired = now - self._retention_seconds
         with self._lock, self._changing() as (active, mark):
-            if self._firsts[-1] <= self._link.sequence <= needed and self._active_time < expired:
+            self._needed = needed
+            old = self._active_time < now - self._retention_seconds
+            if old and self._firsts[-1] <= self._link.sequence <= needed:
                 with suppress(StorageFull):  # the more reason to remove the others
                     self._rotate(active, mark)
-            while len(self._firsts) > 1 and self._firsts[1] - 1 <= needed:
-                path = path_of(self._directory, self._firsts[0])
-                written = max(each.stat().st_mtime for each in (path, wal(path)) if each.exists())
-                if written >= expired and size_in(self._directory) <= self._retention_bytes:
-                    break
-                self._sealed.drop(self._firsts[0])
-                remove_segment(path)
-                del self._firsts[0]
+            self._drop_oldest(now)
 
     # ---- reading
 
@@ -273,6 +268,19 @@ class Journal:
         self._link = link
         self._active_bytes += size
         self._active_time = now
+
+    def _drop_oldest(self, now: float) -> None:
+        """Remove what nobody needs and is too old, or leaves too little room for a segment."""
+        room = self._segment_bytes * 5 // 4  # a segment, its last entry and its log
+        while len(self._firsts) > 1 and self._firsts[1] - 1 <= self._needed:
+            path = path_of(self._directory, self._firsts[0])
+            written = max(each.stat().st_mtime for each in (path, wal(path)) if each.exists())
+            old = written < now - self._retention_seconds
+            if not old and size_in(self._directory) + room <= self._retention_bytes:
+                break
+            self._sealed.drop(self._firsts[0])
+            remove_segment(path)
+            del self._firsts[0]
 
     def _rotate(self, active: Segment, mark: HighWaterMark) -> Segment:
         """Begin the next segment; a kill between any two steps leaves a journal that is whole."""

@@ -181,7 +181,7 @@ def survive_all(
 def test_a_process_killed_before_any_call_goes_on(
     stage: Stage, record_property: Callable[[str, object], None]
 ) -> None:
-    places = spread(stage.calls, faults(40))
+    places = spread(stage.calls, faults(200))
     outcomes = survive_all(stage, [Fault(at) for at in places], record_property)
     assert outcomes["killed"] >= 0.9 * len(places)
 
@@ -189,7 +189,7 @@ def test_a_process_killed_before_any_call_goes_on(
 def test_a_process_killed_in_the_middle_of_any_write_goes_on(
     stage: Stage, record_property: Callable[[str, object], None]
 ) -> None:
-    places = spread(stage.calls, faults(14))
+    places = spread(stage.calls, faults(30))
     survive_all(stage, [Fault(at, torn=True) for at in places], record_property)
 
 

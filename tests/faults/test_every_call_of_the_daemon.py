@@ -25,7 +25,7 @@ from tests.faults.small_blocks import ADJACENT, SMALL, bodies, suppressed
 
 pytestmark = pytest.mark.timeout(7_200)
 
-BODIES: Final = 14
+BODIES: Final = 4
 KILLED: Final = -9
 STOPPED: Final = 1
 LIMIT: Final = 90
@@ -115,7 +115,7 @@ def survive_all(
 def test_a_daemon_killed_before_any_call_loses_and_doubles_nothing(
     stage: Stage, record_property: Callable[[str, object], None]
 ) -> None:
-    places = spread(stage.calls, faults(16))
+    places = spread(stage.calls, faults(80))
     outcomes = survive_all(stage, [Fault(at) for at in places], record_property)
     assert outcomes["killed"] >= 0.8 * len(places)
 
