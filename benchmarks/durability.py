@@ -17,11 +17,14 @@ DURABILITIES: Final = ("full", "off")
 MEGABYTE: Final = 23_000
 """Events of about 43 bytes in one post of 1 MB."""
 
-SINGLE_EVENTS: Final = 20_000 // SHARE
+MANY_EVENTS: Final = 1_000_000 // SHARE
+"""Events posted in large posts; so that two clients may post them in any order, all are kept."""
+
+SINGLE_EVENTS: Final = 8_000 // SHARE
 PACE: Final = 1_000.0
 """Posts a second while latency is measured."""
 
-PACED_EVENTS: Final = 2_000 if QUICK else 15_000
+PACED_EVENTS: Final = 2_000 if QUICK else 8_000
 
 
 def measure(folder: Path, dense: Case) -> Section:
@@ -29,17 +32,18 @@ def measure(folder: Path, dense: Case) -> Section:
     say("durability")
     process = _process_rates(folder, dense)
     lone = _lone_events(folder, "single", SINGLE_EVENTS)
+    many = _lone_events(folder, "many", MANY_EVENTS)
     large: dict[str, list[float]] = {each: [] for each in DURABILITIES}
     single: dict[str, list[float]] = {each: [] for each in DURABILITIES}
     for _ in range(REPETITIONS):
         for each in DURABILITIES:
-            large[each].append(ingest(dense, MEGABYTE, 1, each))
+            large[each].append(ingest(many, MEGABYTE, 2, each))
             single[each].append(ingest(lone, 1, 8, each))
     paced = _lone_events(folder, "paced", PACED_EVENTS)
     took = latency(folder, paced.source, PACE)
     rates = {
         "`process`, 2 workers, by its own clock": process,
-        "posts of 1 MB, 1 client": {each: median(large[each]) for each in DURABILITIES},
+        "posts of 1 MB, 2 clients": {each: median(large[each]) for each in DURABILITIES},
         "posts of one event, 8 clients": {each: median(single[each]) for each in DURABILITIES},
     }
     rows = [
