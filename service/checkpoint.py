@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from service.chain import ChainVersion
+from service.disk import write_all
 from service.errors import OutcomeUnknown, PipelineFailed
 from service.journal.entry import Configuration
 
@@ -98,12 +99,12 @@ class CheckpointFiles:
         descriptor = os.open(unfinished, flags, 0o600)
         try:
             for piece in (MAGIC, _HEADER.pack(zlib.crc32(data), len(data)), data):
-                _write_all(descriptor, piece)
+                write_all(descriptor, piece)
             _sync(descriptor, unfinished)
         finally:
             os.close(descriptor)
         unfinished.rename(path)
-        sync_directory(self._directory)
+        _sync_directory(self._directory)
         for older in self._files()[:-KEPT]:
             older.unlink()
         self._kept = sorted({*self._kept, (checkpoint.sequence, checkpoint.block)})[-KEPT:]
@@ -141,7 +142,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise PipelineFailed(message) from error
 
 
-def sync_directory(directory: Path) -> None:
+def _sync_directory(directory: Path) -> None:
     """Return when the names in a directory will survive a loss of power; raises OutcomeUnknown."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -159,9 +160,3 @@ def _sync(descriptor: int, path: Path) -> None:
             "the daemon stops, and its next start goes on from what is there"
         )
         raise OutcomeUnknown(message) from error
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

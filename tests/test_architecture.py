@@ -23,6 +23,7 @@ LAYERS = [
         "logs",
         "database",
         "allocator",
+        "disk",
         "free_space",
     },
     {"chain"},

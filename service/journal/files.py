@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Final
 
 import apsw
 
+from service.disk import sync_directory
 from service.errors import JournalDamaged, OutcomeUnknown, StorageFull
 
 UNFINISHED: Final = ".repaired"
@@ -83,15 +83,6 @@ def remove_leftovers(directory: Path) -> None:
         # A log without its segment, newer than the oldest segment, is all that is left of a loss.
         if paths and beside.name < paths[0].name:
             beside.unlink()
-
-
-def sync_directory(directory: Path) -> None:
-    """Let the names of files made, renamed or removed survive power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def damaged(path: Path, what: str) -> JournalDamaged:

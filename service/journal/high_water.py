@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from service.journal.files import sync_directory
+from service.disk import sync_directory
 from service.journal.row import Link
 
 NAME: Final = "high-water"

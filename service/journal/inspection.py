@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import count, groupby
 from pathlib import Path
 
+from service.disk import sync_directory
 from service.errors import JournalDamaged
 from service.journal.files import (
     ADVICE,
@@ -30,7 +31,6 @@ from service.journal.files import (
     remove_leftovers,
     shm,
     size_in,
-    sync_directory,
     wal,
     writing,
 )

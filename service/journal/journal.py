@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
+from service.disk import sync_directory
 from service.errors import OutcomeUnknown, StorageFull
 from service.journal.files import (
     damaged,
@@ -30,7 +31,6 @@ from service.journal.files import (
     remove_segment,
     segments_in,
     size_in,
-    sync_directory,
     wal,
     writing,
 )

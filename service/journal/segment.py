@@ -21,13 +21,13 @@ from zlib import crc32
 
 import apsw
 
+from service.disk import sync_directory
 from service.journal.files import (
     damaged,
     first_of,
     reading,
     shm,
     size_of_file,
-    sync_directory,
     wal,
     writing,
 )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from service.disk import sync_directory, write_all
 from service.errors import PipelineFailed
 from service.sinks.sink import Emission, Sink
 
@@ -59,7 +60,7 @@ class AppendedFile:
                 self._take_back(descriptor, length)
             if self._is_regular:
                 for folder in made:
-                    _flush_folder(folder)  # or a power loss takes the file itself away
+                    sync_directory(folder)  # or a power loss takes the file itself away
         except BaseException:
             os.close(descriptor)
             raise
@@ -172,21 +173,6 @@ class AppendedFile:
         if self._torn:
             os.ftruncate(descriptor, self._length)
             self._torn = False
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``; raises OSError, with part of it written."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class NdjsonSink(Sink):

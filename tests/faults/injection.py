@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+AT_ONCE: Final = 2
+"""Commands that live through a fault side by side."""
 
 SOURCE: Final = Path(__file__).with_name("failing_calls.c")
 
@@ -76,3 +81,23 @@ def calls(log: Path) -> list[Call]:
     lines = log.read_text().splitlines() if log.exists() else []
     found = [line.partition(" ") for line in lines]
     return [Call(name.removeprefix("*"), path, name.startswith("*")) for name, _, path in found]
+
+
+def survive_each(survives: Callable[[str, Fault], str], injected: Sequence[Fault]) -> Counter[str]:
+    """Let a command live through each fault, under a name of its own; count how it ended.
+
+    All that went wrong are told, not only the first.
+    """
+    problems: list[str] = []
+
+    def survive(fault: Fault) -> str:
+        try:
+            return survives(f"at-{fault.at}-{fault.error}", fault)
+        except AssertionError as error:
+            problems.append(f"{error}: {error.__cause__}" if error.__cause__ else str(error))
+            return "wrong"
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        outcomes = Counter(pool.map(survive, injected))
+    assert not problems, f"{len(problems)} of {len(injected)}:\n" + "\n\n".join(problems)
+    return outcomes

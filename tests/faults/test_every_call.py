@@ -13,7 +13,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ import pytest
 
 from tests.daemon.running import PENSTOCK, left_behind
 from tests.faults.budget import faults, spread
-from tests.faults.injection import Fault, build, calls
+from tests.faults.injection import Fault, build, calls, survive_each
 from tests.sequential import sequential
 
 pytestmark = pytest.mark.timeout(7_200)
@@ -47,7 +46,6 @@ checkpoint_bytes = "32KiB"
 EVENTS: Final = 3_000
 BAD: Final = 5
 KILLED: Final = -9
-AT_ONCE: Final = 2
 LIMIT: Final = 30
 """Seconds that a run may take; it takes about one."""
 
@@ -158,18 +156,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def survive_all(
     stage: Stage, injected: Sequence[Fault], record_property: Callable[[str, object], None]
 ) -> Counter[str]:
-    problems: list[str] = []
-
-    def survive(fault: Fault) -> str:
-        try:
-            return stage.survives(f"at-{fault.at}", fault)
-        except AssertionError as error:  # all that are wrong are told, not only the first
-            problems.append(str(error))
-            return "wrong"
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        outcomes = Counter(pool.map(survive, injected))
-    assert not problems, f"{len(problems)} of {len(injected)}:\n" + "\n\n".join(problems)
+    outcomes = survive_each(stage.survives, injected)
     record_property("faults", dict(outcomes))
     record_property("calls", stage.calls)
     # Threads do not always do the same number of calls; all but the last few are always met.

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ import pytest
 
 from tests.daemon.running import PENSTOCK
 from tests.faults.budget import faults, spread
-from tests.faults.injection import Fault, Injection, build, calls
+from tests.faults.injection import Fault, Injection, build, calls, survive_each
 from tests.faults.mortal_daemon import MortalDaemon
 from tests.faults.producers import Producers
 from tests.faults.small_blocks import ADJACENT, SMALL, bodies, suppressed
@@ -96,19 +95,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def survive_all(
     stage: Stage, injected: Sequence[Fault], record_property: Callable[[str, object], None]
 ) -> Counter[str]:
-    problems: list[str] = []
-
-    def survive(fault: Fault) -> str:
-        try:
-            return stage.survives(f"at-{fault.at}-{fault.error}", fault)
-        except AssertionError as error:  # all that are wrong are told, not only the first
-            problems.append(f"{error}: {error.__cause__}")
-            return "wrong"
-
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = Counter(pool.map(survive, injected))
+    outcomes = survive_each(stage.survives, injected)
     record_property("faults", {**outcomes, "calls": stage.calls})
-    assert not problems, f"{len(problems)} of {len(injected)}:\n" + "\n\n".join(problems)
     return outcomes
 
 
