@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from middleware.contract import Batch, Event, Mask, SharedMiddleware
 from middleware.errors import ContractError
-from middleware.near_rows import NearRows
+from middleware.near_rows import NearRows, rising
 from middleware.point_times import (
     HIGHEST_POINT,
     LOWEST_POINT,
@@ -169,7 +169,7 @@ class AdjacentSuppressor(SharedMiddleware):
             if self._by:
                 self._memories[value] = dict(zip(points.tolist(), times.tolist(), strict=True))
             else:
-                self._table.raise_to(points, times)
+                self._table.raise_to(points, self._table.find(points), times)
 
     def _start_anew(self) -> None:
         self._near_rows = NearRows()
@@ -214,19 +214,19 @@ class AdjacentSuppressor(SharedMiddleware):
         """
         window, radius = self.params.window, self.params.radius
         seen = self.params.refresh == "seen"
-        latest = self._table.latest(cid, radius)
+        pages = self._table.find(cid)
+        latest = self._table.latest(cid, pages, radius)
         with np.errstate(over="ignore"):  # an age beyond the largest float is infinite
             age = time - latest
             # Suppressed for good: nearer events make the age smaller, but none makes it late.
             behind = time - np.maximum.accumulate(time)
             settled = (age < window) & (age > -window) & (behind > -window)
             rows = self._near_rows.find(cid, radius) if not settled.all() else NO_ROWS
-            if len(rows):
+            few = _with_earlier(cid[rows], time[rows], latest[rows], radius) if seen else None
+            if few is None:
                 rows = rows[_to_walk(cid[rows], settled[rows], radius, seen=seen)]
+                few = self._walk(cid[rows], time[rows], latest[rows])
             if len(rows):
-                few = _with_earlier(cid[rows], time[rows], latest[rows], radius) if seen else None
-                if few is None:
-                    few = self._walk(cid[rows], time[rows], latest[rows])
                 latest[rows] = few
                 age = time - latest
         late = age <= -window
@@ -236,9 +236,9 @@ class AdjacentSuppressor(SharedMiddleware):
             if self.params.late == "keep":
                 keep |= late
         if seen:
-            self._table.raise_to(cid, time)
+            self._table.raise_to(cid, pages, time)
         else:
-            self._table.raise_to(cid[keep], time[keep])
+            self._table.raise_to(cid[keep], pages[keep], time[keep])
         return keep
 
     def _walk(self, cid: Points, time: Times, latest: Times) -> Times:
@@ -281,7 +281,7 @@ def _with_earlier(cid: Points, time: Times, latest: Times, radius: int) -> Times
     In columns, as nothing depends on the decisions: by rising point, each event is compared with
     the next one, the one after that, and so on. None where too many meet for that to pay.
     """
-    order = np.argsort(cid, kind="stable")
+    order = rising(cid)
     point = cid[order]
     reach = np.minimum(point, HIGHEST_POINT - radius) + radius
     result = latest.copy()
@@ -301,7 +301,7 @@ def _to_walk(cid: Points, settled: Mask, radius: int, *, seen: bool) -> Points:
     as they may be remembered: all if ``seen``, otherwise only unsettled ones.
     """
     rows = np.arange(len(cid)) if seen else np.flatnonzero(~settled)
-    order = rows[np.argsort(cid[rows])]
+    order = rows[rising(cid[rows])]
     point = cid[order]
     reach = np.minimum(point, HIGHEST_POINT - radius) + radius
     unsettled = ~settled[order]

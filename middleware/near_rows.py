@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 BITS: Final = 18
 """The table has 2**18 places, 1 MiB: it stays in the cache."""
 
-_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio
-_SHIFT: Final = np.uint64(64 - BITS)
+_MULTIPLIER: Final = np.uint32(0x9E3779B9)  # 2**32 divided by the golden ratio
+_SHIFT: Final = np.uint32(32 - BITS)
 
 
 class NearRows:
@@ -40,11 +40,27 @@ class NearRows:
         return np.flatnonzero(shared)
 
     def _sharing(self, cells: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return which rows share a cell."""
-        places = ((cells * _MULTIPLIER) >> _SHIFT).view(np.int64)
+        """Return which rows share a cell; cells that agree in their last 32 bits count as one."""
+        places = ((cells.astype(np.uint32) * _MULTIPLIER) >> _SHIFT).astype(np.int64)
         rows = np.arange(len(cells), dtype=np.int32)
         self._owners[places] = rows
         owners = self._owners[places]
         shared: NDArray[np.bool_] = owners != rows
-        shared[owners[shared]] = True
+        shared[owners[np.flatnonzero(shared)]] = True  # faster than by the mask itself
         return shared
+
+
+def rising(points: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows by rising point; of equal points, by rising row.
+
+    Least significant digit first, 16 bits each, which NumPy sorts by counting (Knuth 5.2.5): on
+    points in no order that takes a fraction of the time of a sort that compares.
+    """
+    if not len(points):
+        return np.empty(0, np.int64)
+    above = (points - points.min()).view(np.uint64)  # may wrap around, to the right distance
+    order = np.argsort(above.astype(np.uint16), kind="stable")
+    for digit in range(16, int(above.max()).bit_length(), 16):
+        digits = (above[order] >> np.uint64(digit)).astype(np.uint16)
+        order = order[np.argsort(digits, kind="stable")]
+    return order

@@ -1,17 +1,19 @@
 """The latest time by point: what a suppressor remembers, for millions of points.
 
 Points that lie side by side are kept side by side. A page holds the times of 2, 4, ... or 64
-consecutive points; an open-addressed hash table finds a page by its number, ``point >> shift``.
-So a point's neighbours mostly share its page, and one search serves them all. The page size is
-chosen anew whenever the table is laid out: the largest that keeps within ``BYTES_PER_POINT``, so
-that dense points get large pages and scattered ones small pages.
+consecutive points; pages lie one behind the other as they came, and a hash table finds a page by
+its number, ``point >> shift``. So a point's neighbours mostly share its page, and one search serves
+them all. The page size is chosen anew whenever the table is laid out: the largest that keeps within
+``BYTES_PER_POINT``, so that dense points get large pages and scattered ones small pages.
 
 Invariants:
 
-- A page number is in ``_pages`` at most once, and no slot between its home and its place is empty.
-- ``NEVER`` is the time of a point that is not held. All times of empty slots are ``NEVER``, and so
-  is the spare page behind the last slot, where searches for a missing page end.
-- At most 3/4 of the slots are taken, so that every search meets an empty slot.
+- Page 0 holds no points; a search for a page that is missing ends there. Its times are ``NEVER``,
+  which is the time of every point that is not held.
+- A page number is in ``_numbers`` at most once, and no slot of the hash table between its home and
+  its place is empty. At most half of the slots are taken, so that every search meets an empty one.
+- Behind the last page there is room for another one: whoever looks a few points further than a
+  page's end reads something, if nothing that means anything.
 - After each change of layout and each ``forget``, the table takes at most ``BYTES_PER_POINT`` for
   each point it holds or is about to hold, plus ``SMALL_TABLE`` bytes.
 - No answer depends on the layout.
@@ -26,6 +28,8 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.int64]
 Times = NDArray[np.float64]
+Pages = NDArray[np.int64]
+"""Where pages lie, 0 for those that are missing."""
 
 NEVER = -inf
 NO_POINTS: Points = np.empty(0, np.int64)
@@ -33,99 +37,135 @@ LOWEST_POINT = -(2**63)
 HIGHEST_POINT = 2**63 - 1
 
 BYTES_PER_POINT = 64
-SMALL_TABLE = 32 * 2**20  # so that a table has large pages from the start, and grows seldom
-SMALLEST_SHIFT = 1  # page numbers then have 63 bits, which leaves one value to mark an empty slot
+SMALL_TABLE = 32 * 2**20  # so that a table has large pages from the start
+FEWEST_PAGES = 1_024  # so that a table grows seldom at first
+SMALLEST_SHIFT = 1  # page numbers then have 63 bits, which leaves one value that is none
 LARGEST_SHIFT = 6
-EMPTY = LOWEST_POINT
+NO_PAGE = LOWEST_POINT
+AT_ONCE = 65_536  # times looked through together when forgetting: they stay in the cache
 MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: spreads consecutive pages
 
 
 class PointTimes:
-    """A mapping from points (signed 64-bit) to the latest time of each (finite float64)."""
+    """A mapping from points (signed 64-bit) to the latest time of each (finite float64).
+
+    What ``find`` returned holds until points are added or forgotten.
+    """
 
     def __init__(self) -> None:
         self._lay_out(NO_POINTS, np.empty(0))
 
     def get(self, point: int, default: float = NEVER) -> float:
         """Return the time of ``point``, ``default`` if it is not held."""
-        page = point >> self._shift
-        slot = (_mix_number(page) * self._capacity) >> 32
-        while (held := int(self._pages[slot])) != page:
-            if held == EMPTY:
-                return default
-            slot = (slot + 1) % self._capacity
-        time = float(self._times[(slot << self._shift) | (point & self._low_bits)])
+        number = point >> self._shift
+        slot = (number * MULTIPLIER & (2**64 - 1)) >> (64 - self._bits)
+        while (page := int(self._slots[slot])) and self._numbers[page] != number:
+            slot = (slot + 1) & (len(self._slots) - 1)
+        time = float(self._times[(page << self._shift) | (point & self._low_bits)])
         return default if time == NEVER else time
 
     def __setitem__(self, point: int, time: float) -> None:
         """Raise the time of ``point`` to ``time``; it never falls."""
-        self.raise_to(np.array([point], np.int64), np.array([time]))
+        points = np.array([point], np.int64)
+        self.raise_to(points, self.find(points), np.array([time]))
 
     def __len__(self) -> int:
         """Return how many points are held, counting them."""
-        return int(np.count_nonzero(self._times > NEVER))
+        return int(np.count_nonzero(self._used() > NEVER))
 
     @property
     def nbytes(self) -> int:
         """The bytes the table takes."""
-        return self._pages.nbytes + self._times.nbytes
+        return self._slots.nbytes + self._numbers.nbytes + self._times.nbytes
 
-    def latest(self, points: Points, radius: int) -> Times:
+    def find(self, points: Points) -> Pages:
+        """Return where the page of each of n points lies."""
+        return self._find(points >> self._shift)
+
+    def latest(self, points: Points, pages: Pages, radius: int) -> Times:
         """Return, for each of n points, the largest time held within ``radius`` of it, or NEVER.
+
+        ``pages`` are those of the points.
+        """
+        if radius > self._low_bits:
+            return self._latest_across(points, radius)
+        low = points & self._low_bits
+        place = (pages << self._shift) | low
+        latest: Times = self._times[place]
+        for step in range(1, radius + 1):
+            np.maximum(latest, self._times[place - step], out=latest)
+            np.maximum(latest, self._times[place + step], out=latest)
+        if radius:
+            across = np.flatnonzero((low < radius) | (low > self._low_bits - radius))
+            latest[across] = self._latest_across(points[across], radius)
+        return latest
+
+    def raise_to(self, points: Points, pages: Pages, times: Times) -> None:
+        """Raise each of n points to its time where that is later; a point may come repeatedly.
+
+        ``pages`` are those of the points.
+        """
+        missing = pages == 0
+        if missing.any():
+            self._add(np.unique(points[missing] >> self._shift), points)
+            pages = self.find(points)
+        np.maximum.at(self._times, self._places(points, pages), times)
+
+    def forget(self, before: float) -> None:
+        """Forget the points whose time is less than ``before``."""
+        times, left = self._used(), 0
+        for start in range(0, len(times), AT_ONCE):
+            some = times[start : start + AT_ONCE]
+            old = np.flatnonzero(some < before)  # several times as fast as a mask here
+            some[old] = NEVER
+            left += len(some) - len(old)
+        if self.nbytes > BYTES_PER_POINT * left + SMALL_TABLE:
+            self._lay_out(*self.items())
+
+    def items(self) -> tuple[Points, Times]:
+        """Return the points held, int64[n] in rising order, and their times, float64[n]."""
+        pages = np.argsort(self._numbers[1 : self._last + 1]) + 1
+        times = self._times.reshape(-1, 1 << self._shift)[pages].ravel()
+        places = np.flatnonzero(times > NEVER)
+        numbers = self._numbers[pages[places >> self._shift]]
+        return (numbers << self._shift) | (places & self._low_bits), times[places]
+
+    def pairs(self) -> tuple[Points, Times]:
+        """Return the points held, int64[n] in any order, and their times, float64[n]; fast."""
+        times = self._used()
+        places = np.flatnonzero(times > NEVER)
+        numbers = self._numbers[places >> self._shift]
+        return (numbers << self._shift) | (places & self._low_bits), times[places]
+
+    def _used(self) -> Times:
+        return self._times[: (self._last + 1) << self._shift]
+
+    def _latest_across(self, points: Points, radius: int) -> Times:
+        """Return what ``latest`` does for points whose neighbours are on several pages.
 
         Beyond the ends of int64 there are no points: the walk along the neighbours stays at the
         end, which is a neighbour itself, so it changes no maximum.
         """
         point = np.maximum(points, LOWEST_POINT + radius) - radius
         last = np.minimum(points, HIGHEST_POINT - radius) + radius
-        slots = self._find(point >> self._shift)
-        latest: Times = self._times[self._places(slots, point)]
+        pages = self.find(point)
+        latest: Times = self._times[self._places(point, pages)]
         for _ in range(2 * radius):
             point = np.minimum(point, last - 1) + 1
             turned = np.flatnonzero((point & self._low_bits) == 0)
-            slots[turned] = self._find(point[turned] >> self._shift)
-            np.maximum(latest, self._times[self._places(slots, point)], out=latest)
+            pages[turned] = self.find(point[turned])
+            place = self._places(point, pages)
+            np.maximum(latest, self._times[place], out=latest)
         return latest
 
-    def raise_to(self, points: Points, times: Times) -> None:
-        """Raise each of n points to its time where that is later; a point may come repeatedly."""
-        pages = points >> self._shift
-        slots = self._find(pages)
-        missing = slots == self._capacity
-        if missing.any():
-            self._make_room(np.unique(pages[missing]), points)
-            slots = self._find(points >> self._shift)
-        np.maximum.at(self._times, self._places(slots, points), times)
-
-    def forget(self, before: float) -> None:
-        """Forget the points whose time is less than ``before``."""
-        self._times[self._times < before] = NEVER
-        if self.nbytes > BYTES_PER_POINT * len(self) + SMALL_TABLE:
-            self._lay_out(*self.items())
-
-    def items(self) -> tuple[Points, Times]:
-        """Return the points held, int64[n] in rising order, and their times, float64[n]."""
-        taken = np.flatnonzero(self._pages != EMPTY)
-        taken = taken[np.argsort(self._pages[taken])]
-        times = self._times.reshape(-1, 1 << self._shift)[taken].ravel()
-        places = np.flatnonzero(times > NEVER)
-        pages = self._pages[taken[places >> self._shift]]
-        return (pages << self._shift) | (places & self._low_bits), times[places]
-
-    def pairs(self) -> tuple[Points, Times]:
-        """Return the points held, int64[n] in any order, and their times, float64[n]; fast."""
-        places = np.flatnonzero(self._times > NEVER)
-        pages = self._pages[places >> self._shift]
-        return (pages << self._shift) | (places & self._low_bits), self._times[places]
-
-    def _make_room(self, missing: Points, coming: Points) -> None:
-        """Hold the pages that are missing for ``coming``, at another page size if that is due."""
-        if self._taken + len(missing) > self._capacity * 3 // 4:
+    def _add(self, numbers: Points, coming: Points) -> None:
+        """Add pages that are missing for ``coming``, at another page size if room is short."""
+        if self._last + len(numbers) > self._most:
             coming = np.unique(coming)
             self._lay_out(*self.items(), coming)
-            pages = _distinct(coming >> self._shift)
-            missing = pages[self._find(pages) == self._capacity]
-        self._add(missing)
+            numbers = _distinct(coming >> self._shift)
+            numbers = numbers[self._find(numbers) == 0]
+        self._append(numbers)
 
     def _lay_out(self, points: Points, times: Times, coming: Points = NO_POINTS) -> None:
         """Build the table anew from points in rising order, with room for those ``coming``."""
@@ -133,72 +173,64 @@ class PointTimes:
         planned = _distinct(np.sort(np.concatenate((points, coming)), kind="stable"))
         allowed = BYTES_PER_POINT * len(planned) + SMALL_TABLE
         for shift in range(LARGEST_SHIFT, SMALLEST_SHIFT - 1, -1):
-            capacity = 2 * len(_distinct(planned >> shift)) + 8
-            if (capacity + 1) * (8 + (8 << shift)) <= allowed:
+            pages = _distinct(planned >> shift)
+            most = max(len(pages) * 3 // 2, FEWEST_PAGES)
+            bits = (2 * most).bit_length()
+            if (4 << bits) + (most + 2) * (8 + (8 << shift)) <= allowed:
                 break
         self._shift = shift
         self._low_bits = (1 << shift) - 1
-        self._capacity = capacity
-        self._taken = 0
-        self._pages = np.full(capacity + 1, EMPTY)
-        self._times = np.full((capacity + 1) << shift, NEVER)
-        self._add(_distinct(points >> shift))
-        self._times[self._places(self._find(points >> shift), points)] = times
+        self._most = most
+        self._last = 0
+        self._bits = bits
+        self._slots = np.zeros(1 << bits, np.int32)
+        self._numbers = np.full(most + 2, NO_PAGE)
+        self._times = np.zeros((most + 2) << shift)  # memory that is not touched is not taken
+        self._used().fill(NEVER)
+        self._append(_distinct(points >> shift))
+        self._times[self._places(points, self.find(points))] = times
 
-    def _add(self, pages: Points) -> None:
-        """Give each page, all different and none held, a slot."""
-        self._taken += len(pages)
-        slots = self._homes(pages)
+    def _append(self, numbers: Points) -> None:
+        """Append pages, all different and none held, and enter each in the hash table."""
+        before, self._last = self._last, self._last + len(numbers)
+        self._numbers[before + 1 : self._last + 1] = numbers
+        self._times[before + 1 << self._shift : self._last + 1 << self._shift] = NEVER
+        pages = np.arange(before + 1, self._last + 1)
+        slots = self._homes(numbers)
         while len(pages):
-            free = self._pages[slots] == EMPTY
-            self._pages[slots[free]] = pages[free]  # where several want a slot, one gets it
-            waiting = self._pages[slots] != pages
+            free = self._slots[slots] == 0
+            self._slots[slots[free]] = pages[free]  # where several want a slot, one gets it
+            waiting = self._slots[slots] != pages
             pages = pages[waiting]
-            slots = (slots[waiting] + 1) % self._capacity
+            slots = (slots[waiting] + 1) & (len(self._slots) - 1)
 
-    def _find(self, pages: Points) -> Points:
-        """Return the slot of each page, the spare page's where it is missing."""
-        slots = self._homes(pages)
-        held = self._pages[slots]
-        rows = np.flatnonzero(held != pages)
-        held = held[rows]
-        while len(rows):
-            ended = held == EMPTY
-            slots[rows[ended]] = self._capacity
-            rows = rows[~ended]
-            onward = (slots[rows] + 1) % self._capacity
+    def _find(self, numbers: Points) -> Pages:
+        """Return where the pages of these numbers lie."""
+        slots = self._homes(numbers)
+        pages = self._slots[slots].astype(np.int64)
+        rows = np.flatnonzero(self._numbers[pages] != numbers)
+        while len(rows := rows[pages[rows] != 0]):
+            onward = (slots[rows] + 1) & (len(self._slots) - 1)
             slots[rows] = onward
-            held = self._pages[onward]
-            astray = held != pages[rows]
-            rows, held = rows[astray], held[astray]
-        return slots
+            pages[rows] = self._slots[onward]
+            rows = rows[self._numbers[pages[rows]] != numbers[rows]]
+        return pages
 
-    def _homes(self, pages: Points) -> Points:
-        """Return the slot where the search for each page starts."""
-        bits = pages.astype(np.uint64)
-        bits ^= bits >> np.uint64(32)
-        bits *= np.uint64(MULTIPLIER)
-        bits >>= np.uint64(32)
-        bits *= np.uint64(self._capacity)
-        bits >>= np.uint64(32)
-        return bits.view(np.int64)
+    def _places(self, points: Points, pages: Pages) -> Points:
+        """Return where in ``_times`` the points are."""
+        return (pages << self._shift) | (points & self._low_bits)
 
-    def _places(self, slots: Points, points: Points) -> Points:
-        """Return where in ``_times`` the points are, given their pages' slots."""
-        return (slots << self._shift) | (points & self._low_bits)
+    def _homes(self, numbers: Points) -> Points:
+        """Return the slot where the search for each page starts (Fibonacci hashing, Knuth 6.4)."""
+        mixed = numbers.view(np.uint64) * np.uint64(MULTIPLIER)
+        return (mixed >> np.uint64(64 - self._bits)).view(np.int64)
 
 
-def _mix_number(page: int) -> int:
-    """Return 32 well-mixed bits of a page number; as in ``_homes``, for one page."""
-    bits = page & (2**64 - 1)
-    return ((bits ^ (bits >> 32)) * MULTIPLIER & (2**64 - 1)) >> 32
-
-
-def _distinct(pages: Points) -> Points:
-    """Return the different values of ``pages``, which must be in rising order."""
-    first = np.ones(len(pages), np.bool_)
-    np.not_equal(pages[1:], pages[:-1], out=first[1:])
-    return pages[first]
+def _distinct(numbers: Points) -> Points:
+    """Return the different values of ``numbers``, which must be in rising order."""
+    first = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
+    return numbers[first]
 
 
 Memory = PointTimes | dict[int, float]
@@ -211,7 +243,7 @@ def pack(memory: Memory) -> list[bytes]:
     The stream waits meanwhile, so millions of points are not sorted here.
     """
     if isinstance(memory, PointTimes):
-        points, times = memory.pairs()
+        points, times = memory.items()
     else:
         points = np.array(sorted(memory), np.int64)
         times = np.array([memory[point] for point in points.tolist()], np.float64)

@@ -1,4 +1,4 @@
-"""Rows with another near them are all found, whatever the points."""
+"""Rows with another near them are all found, and put in order, whatever the points."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.near_rows import NearRows
+from middleware.near_rows import NearRows, rising
 from middleware.point_times import HIGHEST_POINT, LOWEST_POINT
 
 ENDS = st.sampled_from([LOWEST_POINT, -1, 0, HIGHEST_POINT])
@@ -42,3 +42,9 @@ def test_few_others_are_found() -> None:
     points = np.random.default_rng(1).integers(0, 10**9, 20_000) * 10
     assert len(NearRows().find(points, 1)) < 0.2 * len(points)
     assert len(NearRows().find(points[:0], 1)) == 0
+
+
+@given(st.lists(POINTS, max_size=60))
+def test_rising_points_keep_the_order_of_equal_ones(points: list[int]) -> None:
+    expected = sorted(range(len(points)), key=points.__getitem__)
+    assert rising(np.array(points, np.int64)).tolist() == expected

@@ -13,6 +13,7 @@ from middleware.point_times import (
     SMALL_TABLE,
     Points,
     PointTimes,
+    Times,
     pack,
     unpack,
 )
@@ -32,7 +33,15 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.lists(POINTS, max_size=10), st.integers(0, 4))
+def raise_all(table: PointTimes, points: Points, times: Times) -> None:
+    table.raise_to(points, table.find(points), times)
+
+
+def latest(table: PointTimes, points: Points, radius: int) -> Times:
+    return table.latest(points, table.find(points), radius)
+
+
+@given(STEPS, st.lists(POINTS, max_size=10), st.sampled_from([0, 1, 2, 3, 4, 63, 64, 100]))
 @settings(max_examples=200, deadline=None)
 def test_it_answers_like_a_dict(
     steps: list[list[tuple[int, float]] | float], asked: list[int], radius: int
@@ -44,13 +53,13 @@ def test_it_answers_like_a_dict(
             model = {point: time for point, time in model.items() if time >= step}
         else:
             points = np.array([point for point, _ in step], np.int64)
-            table.raise_to(points, np.array([time for _, time in step]))
+            raise_all(table, points, np.array([time for _, time in step]))
             for point, time in step:
                 model[point] = max(time, model.get(point, time))
     asked = [*asked, *model]
     assert len(table) == len(model)
     assert [table.get(point, -1.0) for point in asked] == [model.get(p, -1.0) for p in asked]
-    assert table.latest(np.array(asked, np.int64), radius).tolist() == [
+    assert latest(table, np.array(asked, np.int64), radius).tolist() == [
         max((time for near, time in model.items() if abs(near - point) <= radius), default=NEVER)
         for point in asked
     ]
@@ -83,15 +92,15 @@ SPREAD = {
 def test_it_holds_any_spread_of_points_in_bounded_space(points: Points) -> None:
     table = PointTimes()
     for part in np.array_split(points, 20):
-        table.raise_to(part, np.ones(len(part)))
+        raise_all(table, part, np.ones(len(part)))
         assert table.nbytes <= BYTES_PER_POINT * len(table) + SMALL_TABLE
     assert len(table) == len(np.unique(points))
-    assert (table.latest(points, 0) == 1.0).all()
+    assert (latest(table, points, 0) == 1.0).all()
 
 
 def test_it_shrinks_when_most_is_forgotten() -> None:
     table = PointTimes()
-    table.raise_to(np.arange(200_000), np.arange(200_000.0))
+    raise_all(table, np.arange(200_000), np.arange(200_000.0))
     table.forget(199_990.0)
     assert len(table) == 10
     assert table.nbytes <= BYTES_PER_POINT * 10 + SMALL_TABLE
@@ -102,7 +111,7 @@ def test_points_that_come_and_go_take_no_more_and_more_space() -> None:
     largest = 0
     for step in range(60):
         fresh = RANDOM.integers(LOWEST, HIGHEST, 2_000)
-        table.raise_to(fresh, np.full(2_000, float(step)))
+        raise_all(table, fresh, np.full(2_000, float(step)))
         table.forget(step - 4.0)
         largest = max(largest, table.nbytes)
     assert len(table) == 5 * 2_000
@@ -115,6 +124,6 @@ def test_packed_columns_come_back() -> None:
     assert points.tolist() == [-2, 3]
     assert times.tolist() == [0.5, 1.5]
     table = PointTimes()
-    table.raise_to(points, times)
+    raise_all(table, points, times)
     again = sorted(zip(*map(tuple, unpack(*pack(table))), strict=True))
     assert again == sorted(memory.items())
