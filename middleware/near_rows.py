@@ -31,17 +31,17 @@ class NearRows:
 
         ``points`` is int64[n], n < 2**31.
         """
-        numbers = points.view(np.uint64)
+        numbers = points.astype(np.uint32)  # points that agree in 32 bits meet, which does no harm
         width = (2 * radius - 1).bit_length() if radius else 0
-        shared = self._sharing(numbers >> np.uint64(width))
+        shared = self._sharing(numbers >> np.uint32(width))
         if radius:
-            half = np.uint64(1 << (width - 1))  # beyond the end it wraps around, which is near, too
-            shared |= self._sharing((numbers + half) >> np.uint64(width))
+            half = np.uint32(1 << (width - 1))  # beyond the end it wraps around, which is near, too
+            shared |= self._sharing((numbers + half) >> np.uint32(width))
         return np.flatnonzero(shared)
 
-    def _sharing(self, cells: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return which rows share a cell; cells that agree in their last 32 bits count as one."""
-        places = ((cells.astype(np.uint32) * _MULTIPLIER) >> _SHIFT).astype(np.int64)
+    def _sharing(self, cells: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Return which rows share a cell."""
+        places = ((cells * _MULTIPLIER) >> _SHIFT).astype(np.int64)
         rows = np.arange(len(cells), dtype=np.int32)
         self._owners[places] = rows
         owners = self._owners[places]

@@ -89,12 +89,13 @@ class PointTimes:
         """
         if radius > self._low_bits:
             return self._latest_across(points, radius)
-        low = points & self._low_bits
-        place = (pages << self._shift) | low
-        latest: Times = self._times[place]
-        for step in range(1, radius + 1):
-            np.maximum(latest, self._times[place - step], out=latest)
-            np.maximum(latest, self._times[place + step], out=latest)
+        low, place = points & self._low_bits, self._places(points, pages)
+        latest: Times = self._times[place + radius]
+        # Two neighbours in one piece of 16 bytes, which NumPy fetches as fast as one of 8.
+        pairs = np.ndarray((len(self._times) - 1,), np.complex128, self._times, 0, (8,))
+        for step in range(-radius, radius, 2):
+            pair = pairs[place + step].view(np.float64)
+            np.maximum(latest, np.maximum(pair[::2], pair[1::2]), out=latest)
         if radius:
             across = np.flatnonzero((low < radius) | (low > self._low_bits - radius))
             latest[across] = self._latest_across(points[across], radius)
