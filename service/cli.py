@@ -30,6 +30,7 @@ from service.commands.bench import bench
 from service.commands.dead import dead
 from service.commands.journal import journal
 from service.commands.replay import replay
+from service.garbage import importing
 
 if TYPE_CHECKING:
     from service.processing import Summary
@@ -64,11 +65,12 @@ def run(config: Path, forget: tuple[str, ...]) -> None:
         from service.child import prepare_children
 
         prepare_children()  # first: it imports while this process does
-        from service.logs import configure_logs
+        with importing():
+            from service.logs import configure_logs
 
-        configure_logs()
-        settings = load(config)
-        from service.daemon import Daemon
+            configure_logs()
+            settings = load(config)
+            from service.daemon import Daemon
 
         Daemon(settings, forget).run()
 
@@ -101,7 +103,9 @@ def process(
         from service.child import prepare_children
 
         prepare_children()  # first: it imports while this process does
-        settings = load(config)
+        with importing():
+            settings = load(config)
+            import service.processing  # noqa: F401 - what _process is about to use
         if workers is not None:
             count = settings.workers.model_copy(update={"count": workers})
             settings = settings.model_copy(update={"workers": count})

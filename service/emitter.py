@@ -155,7 +155,7 @@ class Emitter:
         """
         refused: set[int] = set()
         if result.kept:
-            emission = Emission(block.number, result.kept, result.rows())
+            emission = Emission(block.number, result.kept, result.kept_rows)
             for name, outlet in self._outlets.items():
                 if not self._write(name, outlet, block, emission, refused):
                     return False

@@ -53,10 +53,6 @@ class Result:
     shadow: dict[str, int] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def rows(self) -> Integers:
-        """Return the line in the block of each kept event, int64[emitted]."""
-        return np.flatnonzero(np.unpackbits(np.frombuffer(self.kept_rows, np.uint8)))
-
 
 class Passage:
     """The events of one block on their way through the chain.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import middleware.adjacent
-import service.state_host
-import service.worker
+from service.garbage import importing
+
+with importing():
+    import middleware.adjacent
+    import service.state_host
+    import service.worker
 
 __all__ = ["middleware", "service"]
 

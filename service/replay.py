@@ -171,5 +171,5 @@ def _count(counts: Counter[str], result: Result) -> None:
 
 
 def _lines(block: Block, result: Result) -> dict[int, bytes]:
-    emission = Emission(block.number, result.kept, result.rows())
+    emission = Emission(block.number, result.kept, result.kept_rows)
     return {offset.row: line for offset, line in emission}

@@ -24,6 +24,7 @@ LAYERS = [
         "database",
         "allocator",
         "disk",
+        "garbage",
         "free_space",
     },
     {"chain"},

@@ -17,13 +17,18 @@ from service.block import Offset
 class Emission:
     """The kept events of one block, in order.
 
-    ``lines`` is NDJSON, n events, each with its line end; ``rows`` is int64[n], the line of the
-    block that each one was. Together with ``block`` that is an event's offset, its stable id.
+    ``lines`` is NDJSON, n events, each with its line end; ``kept`` has one bit for each line of the
+    block, set where it is one of them.
     """
 
     block: int
     lines: bytes
-    rows: NDArray[np.int64]
+    kept: bytes
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The line of the block that each event was, int64[n]: with ``block`` its offset."""
+        return np.flatnonzero(self._mask())
 
     def __iter__(self) -> Iterator[tuple[Offset, bytes]]:
         """Yield each event with its offset, without the line end."""
@@ -32,9 +37,13 @@ class Emission:
 
     def without(self, rows: Collection[int]) -> Emission:
         """Return the emission without the events of some rows."""
-        left = [(offset.row, line) for offset, line in self if offset.row not in rows]
-        lines = b"".join(line + b"\n" for _, line in left)
-        return Emission(self.block, lines, np.array([row for row, _ in left], np.int64))
+        lines = b"".join(line + b"\n" for offset, line in self if offset.row not in rows)
+        mask = self._mask()
+        mask[list(rows)] = 0
+        return Emission(self.block, lines, np.packbits(mask).tobytes())
+
+    def _mask(self) -> NDArray[np.uint8]:
+        return np.unpackbits(np.frombuffer(self.kept, np.uint8))
 
 
 class Sink:

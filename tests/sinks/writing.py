@@ -22,7 +22,9 @@ def event(cid: int, time: float = 0.5, **fields: str) -> bytes:
 def emission(block: int, *lines: bytes, rows: Sequence[int] | None = None) -> Emission:
     """Return an emission of lines; every second line of the block was kept, or ``rows``."""
     kept = range(0, 2 * len(lines), 2) if rows is None else rows
-    return Emission(block, b"".join(lines), np.array(kept, np.int64))
+    mask = np.zeros(max(kept, default=-1) + 1, np.bool_)
+    mask[list(kept)] = True
+    return Emission(block, b"".join(lines), np.packbits(mask).tobytes())
 
 
 @dataclass(frozen=True)
