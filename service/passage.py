@@ -21,7 +21,7 @@ from service.border import CID_RANGE, Border, Integers, Lines
 from service.chain import Mode, Step
 from service.settings import EventSettings
 
-BYTES_PER_RUN: Final = 256
+BYTES_PER_RUN: Final = 512
 """Kept lines are copied run by run where a block has this many bytes for each, else by a mask."""
 
 
