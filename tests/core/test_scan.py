@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service import scan
-from service.scan import NESTING, is_flat, places
+from service.scan import NESTING, depth, is_flat, places
 
 LINE_END = ord("\n")
 
@@ -74,6 +74,27 @@ events = st.builds(
     texts,
     st.sampled_from([0, 2, 90, 110]),
 )
+
+
+def wrapped(inner: Any, layers: list[str]) -> Any:
+    """Return the value within so many lists and objects more, each with a text beside it."""
+    for text in layers:
+        inner = {text: inner, "": [text]} if len(text) % 2 else [text, inner, {}]
+    return inner
+
+
+ugly_texts = st.text('[]{}"\\\n:,x\u00e9', max_size=6)
+
+
+@given(st.lists(ugly_texts, max_size=12), st.booleans(), st.integers(0, 3))
+def test_the_depth_of_a_line_is_that_of_its_value(
+    layers: list[str],
+    ensure_ascii: bool,
+    spaces: int,
+) -> None:
+    value = wrapped([[]] * NESTING, layers)
+    line = json.dumps(value, ensure_ascii=ensure_ascii, indent=spaces or None)
+    assert depth(line.encode()) == levels(value)
 
 
 @given(st.lists(events, max_size=6))
