@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -20,6 +20,9 @@ from service.answer import Answer, Failure
 from service.border import CID_RANGE, Border, Integers, Lines
 from service.chain import Mode, Step
 from service.settings import EventSettings
+
+BYTES_PER_RUN: Final = 512
+"""Kept lines are copied run by run where a block has this many bytes for each, else by a mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +216,17 @@ class Passage:
             indices = zip(self._alive.tolist(), rows, strict=True)
             written = [self._encoded.get(index) or lines.line(row) for index, row in indices]
             return b"".join([line + b"\n" for line in written])
-        view = np.frombuffer(lines.payload, np.uint8)
-        return view[np.repeat(keep, lines.stops + 1 - lines.starts)].tobytes()
+        framed = np.zeros(len(keep) + 2, np.bool_)
+        framed[1:-1] = keep
+        # In turn: the first line of a run, and the first one behind it.
+        edges = np.flatnonzero(framed[1:] != framed[:-1])
+        if len(edges) // 2 * BYTES_PER_RUN > len(lines.payload):
+            characters = np.frombuffer(lines.payload, np.uint8)
+            return characters[np.repeat(keep, lines.stops + 1 - lines.starts)].tobytes()
+        bounds = np.append(lines.starts, len(lines.payload))[edges].tolist()
+        view = memoryview(lines.payload)
+        runs = zip(bounds[::2], bounds[1::2], strict=True)
+        return b"".join([view[start:stop] for start, stop in runs])
 
 
 def _check(event: Event, seen: set[str], settings: EventSettings) -> None:

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from service.scan import places
 from service.settings import EventSettings
 
 Bytes = NDArray[np.uint8]
@@ -128,10 +129,9 @@ class PlainEvents:
         shape = next((shape for shape in self._shapes if shape.begins(payload)), None)
         if shape is None or (stops - starts).max() > self._longest:
             return None
-        is_comma = view == _COMMA
-        if np.count_nonzero(is_comma) != len(stops):
+        commas, closes = places(view, _COMMA), stops - 1
+        if len(commas) != len(stops):
             return None
-        commas, closes = np.flatnonzero(is_comma), stops - 1
         begins = starts + len(shape.before), commas + len(shape.between)
         # So each line has one of the commas, and room for a number on both sides of it.
         if (commas <= begins[0]).any() or (closes <= begins[1]).any():

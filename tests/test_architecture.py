@@ -29,7 +29,7 @@ LAYERS = [
     },
     {"chain"},
     {"block"},
-    {"answer", "border", "plain_events", "event_queue", "origins", "journal"},
+    {"answer", "border", "plain_events", "scan", "event_queue", "origins", "journal"},
     {"suspicion", "passage", "sequencer", "sinks", "idempotency", "checkpoint"},
     {"runner", "state_host", "statistics", "dead_letters", "dead_letter_file", "dead_letter_store"},
     {"worker", "emitter", "redrive", "preload"},

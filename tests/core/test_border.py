@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from middleware.errors import ConfigurationError
+from service import border, scan
 from service.block import Part
 from service.border import Border, Lines
+from service.scan import NESTING
 from service.settings import EventSettings
 from tests.core.examples import EVENTS, NOW, line, part_of
 
 DAY = 86_400.0
 GOOD = line(1, 5.0)
+
+
+@pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["large", "small"])
+def _read_as_blocks_of_either_size(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            patch.setattr(border, "FEW_BYTES", 0)
+            patch.setattr(scan, "LEAST_BYTES", 0)
+        yield
 
 
 def read(payload: bytes, settings: EventSettings = EVENTS) -> Lines:
@@ -205,8 +218,8 @@ def test_a_field_that_no_reader_can_hold_is_bad_only_where_it_is_read() -> None:
     payload = b'{"cid":1,"time":0,"huge":1e400}\n'
     part = (part_of(payload),)
     assert Border(EVENTS).read(payload, part).rows.tolist() == [0]
-    for border in (Border(EVENTS, ["huge"]), Border(EVENTS, whole=True)):
-        (bad,) = border.read(payload, part).bad
+    for reader in (Border(EVENTS, ["huge"]), Border(EVENTS, whole=True)):
+        (bad,) = reader.read(payload, part).bad
         assert "out of range" in bad.reason
 
 
@@ -215,3 +228,29 @@ def test_a_nested_event_is_good_or_bad_whatever_lines_are_around_it() -> None:
         nested = b'{"cid":1,"time":2,"x":' + b"[" * depth + b"]" * depth + b"}\n"
         alone, beside = read(nested), read(nested + b"bad\n")
         assert alone.rows.tolist() == beside.rows.tolist(), depth
+
+
+def test_a_line_too_deep_is_bad_among_many_that_are_not() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"cid":1,"time":2,"x":' + b"[" * depth + b"]" * depth + b"}\n"
+
+    good = line(1, 2.0, tags=["a", [], {}]) * 20
+    assert reasons(good + nested(NESTING) + good) == {
+        20: f"nested too deeply (more than {NESTING} levels)"
+    }
+    assert not reasons(good + nested(NESTING - 1) + good)
+    for others in (b"", line(1), line(1) * 5):
+        assert list(reasons(nested(NESTING) + others)) == [0]
+        assert not reasons(nested(NESTING - 1) + others)
+
+
+def test_many_short_events_are_too_many_brackets_for_none_of_them() -> None:
+    payload = line(1) * 200
+    assert read(payload).cid.tolist() == [1] * 200
+    assert read(line(1, x=[[]] * NESTING) + payload).accepted == 201
+
+
+def test_a_time_that_is_too_large_is_refused_without_max_future_too() -> None:
+    settings = EventSettings(max_future="off")
+    bad = b'{"cid":1,"time":1e309}\n{"cid":1,"time":-1e309}\n'
+    assert list(reasons(GOOD + bad + line(2, 1.7976931348623157e308), settings)) == [1, 2]

@@ -1,14 +1,17 @@
-"""The border agrees with a plain json.loads, whichever of its two ways it takes."""
+"""The border agrees with a plain json.loads, whichever of its ways it takes."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import border, scan
 from service.block import Part
 from service.border import Border, Lines
 from service.settings import EventSettings
@@ -16,6 +19,15 @@ from tests.core.examples import NOW
 
 LONGEST = 200
 SETTINGS = EventSettings(max_event_bytes=LONGEST, max_future=100.0)
+
+
+@pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["large", "small"])
+def _read_as_blocks_of_either_size(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            patch.setattr(border, "FEW_BYTES", 0)
+            patch.setattr(scan, "LEAST_BYTES", 0)
+        yield
 
 
 def oracle(line: bytes, latest: float) -> tuple[int, float] | None:
@@ -93,19 +105,19 @@ def test_both_ways_agree_with_a_plain_reading(block: list[bytes], cut: int) -> N
         for row, (line, limit) in enumerate(zip(block, limits, strict=True))
         if line.strip()
     }
-    border = Border(SETTINGS)
-    together = border.read(payload, parts)
+    reader = Border(SETTINGS)
+    together = reader.read(payload, parts)
     assert found(together) == expected
-    assert found(border.read(payload, parts, lambda _: None)) == expected
+    assert found(reader.read(payload, parts, lambda _: None)) == expected
     assert [together.line(row) for row in range(len(block))] == block
 
 
 @given(st.lists(plain | objects(), max_size=6))
 def test_the_fields_read_are_the_fields_written(block: list[bytes]) -> None:
     payload = b"".join(line + b"\n" for line in block)
-    border = Border(SETTINGS, ["name"])
-    lines = border.read(payload, (Part("a", len(block), 1, NOW),))
+    reader = Border(SETTINGS, ["name"])
+    lines = reader.read(payload, (Part("a", len(block), 1, NOW),))
     for row, decoded in zip(lines.rows.tolist(), lines.decoded, strict=True):
         written = json.loads(block[row])
-        value = getattr(decoded, border.attributes["name"])
+        value = getattr(decoded, reader.attributes["name"])
         assert ("name" in written) == (value == written.get("name", object()))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import passage
 from service.border import CID_RANGE
 from tests.core.examples import kept_events, line, run, step
 
@@ -97,6 +99,25 @@ def test_steps_see_their_fields_and_no_others() -> None:
 def test_null_is_not_the_same_as_missing() -> None:
     result = run(line(1, colour=None) + line(2), step("Witness", reads=("colour",)))
     assert [event["saw"] for event in kept_events(result)] == ["{'colour': None}", "{}"]
+
+
+@pytest.mark.parametrize("bytes_per_run", [0, 10**9], ids=["run by run", "by a mask"])
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300)), max_size=20),
+    blank=st.booleans(),
+)
+def test_what_is_kept_is_copied_byte_for_byte(
+    bytes_per_run: int, lengths: list[tuple[int, int]], *, blank: bool
+) -> None:
+    came = [line(cid, text="x" * length) for cid, length in lengths]
+    payload = b"".join(came) + b"\n" * blank
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passage, "BYTES_PER_RUN", bytes_per_run)
+        result = run(payload, step("Even"))
+    even = [cid % 2 == 0 for cid, _ in lengths]
+    kept = b"".join(each for each, keep in zip(came, even, strict=True) if keep)
+    assert result.kept == kept
+    assert result.rows().tolist() == [row for row, keep in enumerate(even) if keep]
 
 
 cids = st.integers(-3, 6) | st.sampled_from([*CID_RANGE])

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service import scan
 from service.block import Part
 from service.border import Border, Lines
 from service.plain_events import PlainEvents
@@ -27,6 +28,7 @@ ANY_LENGTH = EventSettings(max_future="off")
 def _few_lines_are_enough() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PlainEvents, "FEW", 0)
+        patch.setattr(scan, "LEAST_BYTES", 0)
         yield
 
 
