@@ -79,6 +79,15 @@ class Batch:
             yield from map(MappingProxyType, self.events)
             return
         columns = [self._values(name) for name in self._reads]
+        # Spelled out, since that takes a third of the time, and most middleware read these.
+        if self._reads == ("cid",):
+            for cid in columns[0]:
+                yield MappingProxyType({"cid": cid})
+            return
+        if self._reads == ("cid", "time"):
+            for cid, time in zip(*columns, strict=True):
+                yield MappingProxyType({"cid": cid, "time": time})
+            return
         complete = not self.fields
         for values in zip(*columns, strict=True):
             event = dict(zip(self._reads, values, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -70,3 +71,13 @@ def test_a_batch_is_the_same_in_another_process(column: list[Any]) -> None:
     assert (other["x"], len(other)) == (batch["x"], len(batch))
     assert other.cid.dtype == np.int64
     assert not other.cid.flags.writeable
+
+
+@pytest.mark.parametrize("reads", [("cid",), ("time",), ("cid", "time"), ("time", "cid")])
+def test_an_event_has_the_fields_read_in_their_order(reads: tuple[str, ...]) -> None:
+    values = {"cid": CID.tolist(), "time": TIME.tolist()}
+    expected = [{name: values[name][row] for name in reads} for row in range(len(CID))]
+    events = list(Batch(CID, TIME, reads=reads))
+    assert events == expected
+    assert [tuple(event) for event in events] == [reads] * len(CID)
+    assert {type(event) for event in events} == {MappingProxyType}
