@@ -207,13 +207,13 @@ class Pipeline:
             self.fail(str(error))
         return None
 
-    def drain(self, go_on: Callable[[], bool]) -> bool:
+    def drain(self, go_on: Callable[[], bool], *, checkpoint: bool = True) -> bool:
         """Emit everything accepted; say whether all was.
 
         ``go_on`` is asked a few times a second, and ends the draining by saying no. In this order:
         1. the queue refuses what is new;
         2. the intake accepts what is still in it;
-        3. a last barrier follows;
+        3. a last barrier follows, unless there is no next start that needs its ``checkpoint``;
         4. the workers and the emitter finish, and a checkpoint is taken there: the next start has
            nothing to do again.
         """
@@ -222,7 +222,7 @@ class Pipeline:
             self._intake_thread.join(_LOOK)
         if self._intake_thread.is_alive() or self.problem is not None:
             return False
-        last = self.checkpoint()
+        last = self.checkpoint() if checkpoint else None
         while self.problem is None and go_on():
             if self._dispatcher.wait_until_settled(_LOOK):
                 self._drained = True

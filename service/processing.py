@@ -109,14 +109,16 @@ def process(
 
         try:
             pipeline.start()
-            pipeline.wait_until(pipeline.intake.recovered.is_set, go_on)
+            while go_on() and not pipeline.intake.recovered.wait(LOOK):
+                pass
             for source in sources:
                 if not go_on():
                     break
                 source.start()
                 while go_on() and not source.finished.wait(LOOK):
                     pass
-            pipeline.drain(go_on)
+            if pipeline.drain(go_on, checkpoint=False) and storage.checkpoints is not None:
+                _flush(pipeline)
             progress(pipeline.statistics.settled_bytes)
         finally:
             pipeline.stop()
@@ -142,6 +144,15 @@ def process(
         seconds=round(seconds, 3),
         events_per_second=round(events / seconds, 1),
     )
+
+
+def _flush(pipeline: Pipeline) -> None:
+    """Have all output on the disk, before what could make it again is removed."""
+    try:
+        pipeline.emitter.flush()
+    except OSError as error:
+        message = f"the output may not be on the disk whole ({error}): give the same command again"
+        raise PipelineFailed(message) from error
 
 
 def _fingerprints(inputs: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
