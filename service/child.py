@@ -62,9 +62,9 @@ def start_child(
     """Start a child and return it with our end of its pipe.
 
     ``title`` (15 characters at most) is its name in ps, ``target`` the "module:function" that gets
-    the other end of the pipe and ``progress``. When the daemon dies the child goes within moments,
-    and removes ``folder`` and that of the server's socket: nobody else is left to do it. Raises
-    OSError when there is no child to be had now.
+    the other end of the pipe and ``progress``, and says whether it ended since it was told to. When
+    the daemon dies the child goes within moments, and removes ``folder`` and that of the server's
+    socket: nobody else is left to do it. Raises OSError when there is no child to be had now.
     """
     # Never forked from here: a fork beside threads may copy a lock that nobody will ever open.
     prepare_children()
@@ -111,9 +111,9 @@ def _run_child(
     watch.start()
     keep_freed_memory()
     module, _, function = target.partition(":")
-    getattr(importlib.import_module(module), function)(pipe, progress)
+    told = getattr(importlib.import_module(module), function)(pipe, progress)
     parent = parent_process()
-    if parent is not None and connection.wait([parent.sentinel], LAST_LOOK):
+    if not told and parent is not None and connection.wait([parent.sentinel], LAST_LOOK):
         watch.join()  # it ended since the daemon died: the folders are still to be removed
 
 

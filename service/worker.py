@@ -123,34 +123,43 @@ class Worker:
         return self._client.ask(question)
 
 
-def run_worker(pipe: Connection, progress: Progress) -> None:
-    """Take the plan, then serve tasks from ``pipe``, until the daemon closes it."""
+def run_worker(pipe: Connection, progress: Progress) -> bool:
+    """Take the plan, then serve tasks from ``pipe``; say whether None came to end it.
+
+    Otherwise the pipe was closed: the daemon stops in the middle of things, or is dead.
+    """
     try:
         worker = Worker(pipe.recv(), progress)
     except EOFError:
-        return
+        return False
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
         traceback.print_exc()
         pipe.send(Failed(f"a worker cannot start: {type(error).__name__}: {error}"))
-        return
+        return False
     with contextlib.suppress(OSError):  # the daemon stops already; reading tasks tells
         pipe.send(Ready())
     # Tasks are read in a thread of their own: a daemon that could not hand over the next task while
     # this process hands over a result would wait for it, and it for the daemon, for ever.
-    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    tasks: SimpleQueue[Task | bool] = SimpleQueue()
     Thread(target=_read_tasks, args=(pipe, tasks), name="tasks", daemon=True).start()
-    while (task := tasks.get()) is not None:
+    told = False
+    while not isinstance(task := tasks.get(), bool):
         report = worker.perform(task)
         try:
             pipe.send(report)
         except OSError:
-            break  # the daemon stops at once, in the middle of things
+            break
+    else:
+        told = task
     worker.close()
+    return told
 
 
-def _read_tasks(pipe: Connection, tasks: SimpleQueue[Task | None]) -> None:
+def _read_tasks(pipe: Connection, tasks: SimpleQueue[Task | bool]) -> None:
+    """Hand on the tasks, then whether their end was told."""
     try:
-        while True:
-            tasks.put(pipe.recv())
+        while (task := pipe.recv()) is not None:
+            tasks.put(task)
+        tasks.put(True)
     except (EOFError, OSError):
-        tasks.put(None)
+        tasks.put(False)

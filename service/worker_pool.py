@@ -175,12 +175,16 @@ class WorkerLink:
     def _bury(self, pipe: Connection) -> None:
         """End the process, in this order.
 
-        1. Close the pipe: a worker that is well closes its steps and goes by itself.
+        1. Tell it, if that is what is wanted, and close the pipe: a worker that is well closes its
+           steps and goes by itself.
         2. Kill what does not go: it is hung, and its blocks wait.
         3. Only then give its blocks to others: no block is at two workers of one generation.
         """
         process = self._process
         assert process is not None  # noqa: S101 - it was started
+        if self._stopping.is_set():
+            with contextlib.suppress(OSError):  # it is dead
+                pipe.send(None)
         pipe.close()
         process.join(STOP_LIMIT if self._stopping.is_set() else 0)
         end_child(process)
