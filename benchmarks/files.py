@@ -41,7 +41,7 @@ FEW: Final = Input("1,099 points", 5_000_000 // SHARE, 1_099, write_events)
 CLUSTERS: Final = Input(
     "1,000 clusters in 64 bits", 5_000_000 // SHARE, 1_000_000, write_clustered_events
 )
-WIDE: Final = Input("12 fields", 1_000_000 // SHARE, 1_000_000, write_wide_events)
+WIDE: Final = Input("12 fields", 5_000_000 // SHARE, 1_000_000, write_wide_events)
 
 
 def measure(folder: Path, dense: Case) -> tuple[Section, list[Measured]]:

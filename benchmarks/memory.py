@@ -25,6 +25,7 @@ from middleware.contract import Batch
 
 EVENTS: Final = 100_000_000 // SHARE
 TENTHS: Final = 10
+STARTED: Final = 1_000_000 // SHARE
 AT_ONCE: Final = 250_000
 """Events written to the pipe together; the memory is looked at after each such piece."""
 
@@ -54,21 +55,23 @@ def measure(folder: Path) -> Section:
     samples = list(stream(folder, EVENTS, 2))
     say("memory: many points")
     many, few = remembered(MANY), remembered(FEW)
-    tenths = [each for each in samples if each.events % (EVENTS // TENTHS) == 0]
-    began = 0.0
+    before = next(each for each in samples if each.events >= STARTED)
     rows = []
     peaks = []
-    for tenth in tenths:
+    times = []
+    for tenth in (each for each in samples if each.events % (EVENTS // TENTHS) == 0):
         peaks.append(max(each.size for each in samples if each.events <= tenth.events))
-        nanoseconds = 1e9 * (tenth.seconds - began) / (EVENTS // TENTHS)
-        rows.append((f"{tenth.events:,}", f"{nanoseconds:,.0f}", f"{peaks[-1] / 1e6:,.0f}"))
-        began = tenth.seconds
+        times.append(1e9 * (tenth.seconds - before.seconds) / (tenth.events - before.events))
+        rows.append((f"{tenth.events:,}", f"{times[-1]:,.0f}", f"{peaks[-1] / 1e6:,.0f}"))
+        before = tenth
     text = (
         f"{table(('events so far', 'ns an event since the row before', 'most MB so far'), rows)}\n"
+        f"- The first row counts from event {STARTED:,} on, when all processes were there\n"
         f"- {MANY:,} remembered points: {many.bytes_a_point:.1f} bytes each; `adjacent` alone "
         f"decides {many.rate:,.0f} events/s among these, {few.rate:,.0f} among {FEW:,}\n"
     )
     figures = {
+        "time growth": max(times) / times[0],
         "memory growth": peaks[-1] / peaks[0],
         "memory": float(peaks[-1]),
         "bytes a point": many.bytes_a_point,

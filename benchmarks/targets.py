@@ -60,6 +60,7 @@ TARGETS: Final = (
     Target("shared handle", "the same with a shared memory", ">=", 0.8e6, MILLIONS),
     Target("five steps", "5 built-in steps, to 1", ">=", 0.5, PERCENT),
     Target("busy", "a step of 40 ms an event, 2 workers to 1", ">=", 1.9, TIMES),
+    Target("time growth", "time an event, slowest tenth to first", "<=", 1.1, PERCENT),
     Target("memory growth", "memory, whole stream to its first tenth", "<=", 1.1, PERCENT),
     Target("memory", "memory, the most of all processes together", "<=", 300e6, MEGABYTES),
     Target("bytes a point", "each of millions of remembered points", "<=", 64, BYTES),
