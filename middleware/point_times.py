@@ -26,6 +26,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from middleware.near_rows import rising
+
 Points = NDArray[np.int64]
 Times = NDArray[np.float64]
 Pages = NDArray[np.int64]
@@ -108,7 +110,7 @@ class PointTimes:
         """
         missing = pages == 0
         if missing.any():
-            self._add(np.unique(points[missing] >> self._shift), points)
+            self._add(_different(points[missing] >> self._shift), points)
             pages = self.find(points)
         np.maximum.at(self._times, self._places(points, pages), times)
 
@@ -125,7 +127,7 @@ class PointTimes:
 
     def items(self) -> tuple[Points, Times]:
         """Return the points held, int64[n] in rising order, and their times, float64[n]."""
-        pages = np.argsort(self._numbers[1 : self._last + 1]) + 1
+        pages = rising(self._numbers[1 : self._last + 1]) + 1
         times = self._times.reshape(-1, 1 << self._shift)[pages].ravel()
         places = np.flatnonzero(times > NEVER)
         numbers = self._numbers[pages[places >> self._shift]]
@@ -162,7 +164,7 @@ class PointTimes:
     def _add(self, numbers: Points, coming: Points) -> None:
         """Add pages that are missing for ``coming``, at another page size if room is short."""
         if self._last + len(numbers) > self._most:
-            coming = np.unique(coming)
+            coming = _different(coming)
             self._lay_out(*self.items(), coming)
             numbers = _distinct(coming >> self._shift)
             numbers = numbers[self._find(numbers) == 0]
@@ -225,6 +227,11 @@ class PointTimes:
         """Return the slot where the search for each page starts (Fibonacci hashing, Knuth 6.4)."""
         mixed = numbers.view(np.uint64) * np.uint64(MULTIPLIER)
         return (mixed >> np.uint64(64 - self._bits)).view(np.int64)
+
+
+def _different(numbers: Points) -> Points:
+    """Return the different values of ``numbers`` in rising order."""
+    return _distinct(numbers[rising(numbers)])
 
 
 def _distinct(numbers: Points) -> Points:
