@@ -37,7 +37,8 @@ LAYERS = [
     {"guardian", "checkpointer", "recovery"},
     {"state_directory", "replay"},
     {"sources", "admin", "configured", "pipeline", "operation"},
-    {"processing", "daemon", "bench", "sample_events"},
+    {"http_server", "processing", "bench", "sample_events"},
+    {"daemon"},
     {"commands"},
     {"cli"},
 ]
