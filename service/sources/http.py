@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import CancelledError, Future
 from http import HTTPStatus
 from typing import Any, Final
@@ -72,12 +73,13 @@ class HttpSource(Source):
         key = request.idempotency_key
         if key is not None and not 0 < len(key) <= LONGEST_KEY:
             raise BodyError(f"Idempotency-Key: expected 1 to {LONGEST_KEY} characters")
-        submission = Submission.of_lines(self.name, lines, key=key, patient=False)
-        read = self._read(lines, submission.received)
+        received = time.time()
+        read = self._read(lines, received)
         if not len(read.rows):
             detail = "there is no event in the body" if not read.bad else "no event can be read"
             raise BodyError(detail, errors=_errors(read, None))
-        return submission, read
+        count = len(read.stops)
+        return Submission(self.name, lines, count, 1, received, key, patient=False), read
 
     def _receipt(self, accepted: Future[Receipt], read: Lines) -> Answer:
         """Return the answer to lines that were accepted, refused or withdrawn."""
