@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import numpy.ma
+
 import middleware.adjacent
 import service.state_host
 import service.worker
 
-__all__ = ["middleware", "service"]
+__all__ = ["middleware", "numpy", "service"]
+# Of numpy: the first np.unique imports it, and the first event would wait for that.
 
 # A service manager's TERM reaches the whole group; the daemon decides when to end.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
