@@ -5,46 +5,33 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Collection, Iterable, Mapping
-from http import HTTPStatus
-from threading import Event, Thread
+from collections.abc import Collection
+from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from flask_apscheduler import APScheduler
-from waitress.channel import HTTPChannel
-from waitress.server import create_server
-from waitress.task import ErrorTask
 
 from service.admin.api import make_app
 from service.admin.dead_letters import dead_letters_api
-from service.admin.problems import problem
 from service.configured import check_settings, configured_chain, configured_sources
 from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
+from service.http_server import HttpServer
 from service.operation import Operation
 from service.pipeline import Pipeline
 from service.recovery import as_accepted, configuration_of
-from service.settings import Address, Settings
-from service.sources.http import AT_ONCE
+from service.settings import Settings
+from service.sources.mount import Mount
 from service.sources.source import Source, Surroundings
 from service.state_directory import Storage, lock_directory, open_storage
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
 START_LIMIT: Final = 60.0
 """Seconds until the state host and the workers must be ready."""
-
-RECEIVED: Final = 2**18
-"""Bytes that are read of a request at once."""
-
-OPERATORS: Final = 4
-"""Server threads that posts of events can never take from the operators."""
 
 
 class Daemon:
@@ -84,7 +71,7 @@ class Daemon:
             url_prefix="/api/v1/dead-letters",
         )
         self._scheduler.init_app(self._app)
-        self._mounts: dict[str, WSGIApplication] = {}
+        self._mounts: dict[str, Mount] = {}
         surroundings = Surroundings(
             self._pipeline.queue,
             settings,
@@ -108,7 +95,7 @@ class Daemon:
         4. the sources and the queue's socket.
         """
         try:
-            server = HttpServer(mounted(self._app, self._mounts), self._settings)
+            server = HttpServer(self._app, self._mounts, self._settings)
             self._pipeline.start()
             began = time.monotonic()
             self._pipeline.wait_until(lambda: self._pipeline.up, lambda: self._starting(began))
@@ -215,73 +202,6 @@ class Daemon:
         del number, frame
         self._signals += 1
         self._wake.set()
-
-
-def mounted(app: WSGIApplication, mounts: Mapping[str, WSGIApplication]) -> WSGIApplication:
-    """Return an app that lets those of ``mounts`` answer at their paths."""
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return mounts.get(environ["PATH_INFO"], app)(environ, start_response)
-
-    return answer
-
-
-class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
-    """Answers what never reaches Flask, such as a body that is too large, as a problem, too."""
-
-    def execute(self) -> None:
-        """Write the answer."""
-        error = self.request.error
-        status = HTTPStatus(error.code)
-        response = problem(status, f"{error.reason}: {error.body}".replace("\r\n", " "))
-        body = response.get_data()
-        self.status = f"{status.value} {status.phrase}"
-        self.response_headers = [("Content-Type", response.content_type), ("Connection", "close")]
-        self.content_length = len(body)
-        self.close_on_finish = True
-        self.write(body)
-
-
-class Channel(HTTPChannel):  # type: ignore[misc]  # as above
-    """A connection whose errors are problems."""
-
-    error_task_class = ProblemTask
-
-
-class HttpServer:
-    """Waitress in a thread of this process: Flask for the operators and the http source."""
-
-    def __init__(self, app: WSGIApplication, settings: Settings) -> None:
-        """Take the address; raises PipelineFailed when another has it."""
-        listen = settings.http.listen
-        try:
-            self._server = create_server(
-                app,
-                host=listen.host,
-                port=listen.port,
-                threads=AT_ONCE + OPERATORS,
-                max_request_body_size=settings.http.max_body,
-                recv_bytes=RECEIVED,
-                inbuf_overflow=settings.http.max_body + 1,  # in memory: its size is bounded
-                connection_limit=1000,
-                ident="penstock",
-            )
-        except OSError as error:
-            message = (
-                f"cannot listen on {listen}: {error.strerror}; set http.listen to another port"
-            )
-            raise PipelineFailed(message) from error
-        self._server.channel_class = Channel
-        self.address = str(Address(listen.host, self._server.effective_port))
-
-    def start(self) -> None:
-        """Answer requests; those that came before have waited."""
-        Thread(target=self._server.run, name="http", daemon=True).start()
-
-    def close(self) -> None:
-        """Let the answers under way finish, then close."""
-        self._server.task_dispatcher.shutdown(cancel_pending=False, timeout=5)
-        self._server.close()
 
 
 def _scheduler(operation: Operation) -> APScheduler:

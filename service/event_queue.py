@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing.managers import BaseManager
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from typing import Any, NamedTuple
 
 from service.block import FileRange, Receipt, Submission
@@ -51,7 +51,10 @@ class EventQueue:
         self._bounds = QueueLevel(events, size)
         self._level = QueueLevel(0, 0)
         self._waiting: deque[Waiting] = deque()
-        self._changed = Condition()
+        self._lock = Lock()
+        self._room = Condition(self._lock)
+        self._filled = Condition(self._lock)
+        self._wanted = 0
         self._closed = False
         self._refusal: str | None = None
 
@@ -63,8 +66,8 @@ class EventQueue:
         Cancelling the future withdraws the submission, unless the intake has taken it.
         """
         waiting = Waiting(submission, Future())
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._has_room(submission), limit):
+        with self._lock:
+            if not self._room.wait_for(lambda: self._has_room(submission), limit):
                 if self._refusal is not None:
                     raise StorageFull(self._refusal)
                 raise QueueFull("the queue is full; offer the events again later")
@@ -72,7 +75,9 @@ class EventQueue:
                 raise QueueClosed("the daemon is stopping and takes nothing in any more")
             self._waiting.append(waiting)
             self._move(submission, 1)
-            self._changed.notify_all()
+            # Whoever takes is told of the first and when it is enough, not of each in between.
+            if len(self._waiting) == 1 or self._level.bytes >= self._wanted:
+                self._filled.notify()
         return waiting.accepted
 
     def put(
@@ -92,11 +97,12 @@ class EventQueue:
         Waits for the first, then up to ``linger`` seconds until ``size`` bytes are there. A
         reference to a file is a block of its own. Returns None once the queue is closed and empty.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+        with self._lock:
+            self._wanted = size
+            self._filled.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return None
-            self._changed.wait_for(lambda: self._closed or self._level.bytes >= size, linger)
+            self._filled.wait_for(lambda: self._closed or self._level.bytes >= size, linger)
             taken: list[Waiting] = []
             total = 0
             while self._waiting:
@@ -110,32 +116,33 @@ class EventQueue:
                     taken.append(waiting)
                 if isinstance(submission.payload, FileRange):
                     break
-            self._changed.notify_all()
+            self._room.notify_all()
             return taken
 
     def refuse(self, why: str | None) -> None:
         """Let nothing new in, since the disk is full; None lets it in again."""
         if why == self._refusal:
             return
-        with self._changed:
+        with self._lock:
             self._refusal = why
-            self._changed.notify_all()
+            self._room.notify_all()
 
     def reject_waiting(self, error: NotAccepted) -> None:
         """Give everything that waits back to its producers, as not accepted."""
-        with self._changed:
+        with self._lock:
             while self._waiting:
                 waiting = self._waiting.popleft()
                 self._move(waiting.submission, -1)
                 if waiting.accepted.set_running_or_notify_cancel():
                     waiting.accepted.set_exception(error)
-            self._changed.notify_all()
+            self._room.notify_all()
 
     def close(self) -> None:
         """Refuse everything from now on; what is in the queue can still be taken."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._room.notify_all()
+            self._filled.notify_all()
 
     @property
     def refusal(self) -> str | None:

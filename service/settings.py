@@ -165,7 +165,7 @@ class BlockSettings(Section):
     """When a block, the unit of transport, closes: full or old, whichever is first."""
 
     bytes: Size = Field("1MiB", validate_default=True, description="closes when it holds this much")
-    linger: Seconds = Field(0.001, description="closes when it is this old")
+    linger: Seconds = Field(0.0005, description="closes when it is this old")
 
 
 class WorkersSettings(Section):

@@ -38,7 +38,8 @@ LAYERS = [
     {"guardian", "checkpointer", "recovery"},
     {"state_directory", "replay"},
     {"sources", "admin", "configured", "pipeline", "operation"},
-    {"processing", "daemon", "bench", "sample_events"},
+    {"http_server", "processing", "bench", "sample_events"},
+    {"daemon"},
     {"commands"},
     {"cli"},
 ]
@@ -104,3 +105,22 @@ def test_worker_and_state_host_load_nothing_heavy(heavy: str) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     assert not {"numpy", "pydantic", "flask", "msgspec"} & loaded_with("service.cli")
+
+
+def test_the_first_event_makes_the_children_import_nothing() -> None:
+    code = """
+import sys
+import service.preload
+import numpy as np
+from middleware.adjacent import AdjacentSuppressor
+from middleware.contract import Batch
+before = set(sys.modules)
+step = AdjacentSuppressor(AdjacentSuppressor.Params())
+step.open()
+assert step.handle_batch(Batch(np.array([1, 5]), np.array([0.0, 1.0]))).all()
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60, check=True
+    )
+    assert not done.stdout.strip()

@@ -70,7 +70,7 @@ class TestDefaults:
         assert settings.middleware[0].mode == "enabled"
         assert settings.middleware[0].params == {}
         assert settings.queue.model_dump() == {"events": 1_000_000, "bytes": 64 * 2**20}
-        assert settings.block.model_dump() == {"bytes": 2**20, "linger": 0.001}
+        assert settings.block.model_dump() == {"bytes": 2**20, "linger": 0.0005}
         assert settings.workers.model_dump() == {
             "count": usable_cores(),
             "deadline": 10.0,
@@ -82,7 +82,7 @@ class TestDefaults:
             "directory": Path("var"),
             "durability": "full",
             "checkpoint_interval": 10.0,
-            "checkpoint_bytes": 32 * 2**20,
+            "checkpoint_bytes": 64 * 2**20,
             "retention_bytes": 2**30,
             "retention_age": 7 * 86_400.0,
             "reserve": 256 * 2**20,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import TimeoutError as FutureTimeoutError
+import time
+from concurrent.futures import CancelledError, Future
 from http import HTTPStatus
-from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from pydantic import BaseModel, Field
@@ -16,16 +15,8 @@ from service.admin.problems import problem, problem_of
 from service.block import Offset, Part, Receipt, Submission
 from service.border import Border, Lines
 from service.errors import QueueFull
+from service.sources.mount import Answer, Later, Request
 from service.sources.source import Source, Surroundings
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-AT_ONCE: Final = 16
-"""Posts that may wait for their receipts together; each holds a thread of the server."""
-
-PATIENCE: Final = 5.0
-"""Seconds a post waits to be accepted before it is withdrawn and told to come again."""
 
 LONGEST_KEY: Final = 255
 """Characters of an idempotency key."""
@@ -57,69 +48,56 @@ class HttpSource(Source):
             raise ConfigurationError(f"path: another source takes {params.path} already")
         surroundings.mounts[params.path] = self._answer
         self._border = Border(surroundings.settings.event)
-        self._places = BoundedSemaphore(AT_ONCE)
 
     def start(self) -> None:
         """Do nothing: posts that came before have waited in the queue."""
 
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, as WSGI: what an app does besides would take as long again."""
-        if environ["REQUEST_METHOD"] != "POST":
+    def _answer(self, request: Request) -> Answer | Later:
+        """Hand a body's events in; the answer comes with their receipt."""
+        if request.method != "POST":
             refused = problem(HTTPStatus.METHOD_NOT_ALLOWED, "events are posted here")
             refused.headers["Allow"] = "POST"
-            return refused(environ, start_response)
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return Answer.of(refused)
         try:
-            receipt, read = self._accept(body, environ.get("HTTP_IDEMPOTENCY_KEY"))
+            submission, read = self._submission(request)
+            accepted = self.surroundings.queue.submit(submission, limit=0)
         except BodyError as error:
-            refused = problem(HTTPStatus.BAD_REQUEST, str(error), **error.more)
-            return refused(environ, start_response)
+            return Answer.of(problem(HTTPStatus.BAD_REQUEST, str(error), **error.more))
         except PenstockError as error:
-            return problem_of(error)(environ, start_response)
-        document = _accepted(receipt, read)
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(document))),
-        ]
-        if receipt.repeated:
-            headers.append(("Idempotency-Replayed", "true"))
-        start_response("202 Accepted", headers)
-        return [document]
+            return Answer.of(problem_of(error))
+        return Later(accepted, lambda: self._receipt(accepted, read))
 
-    def _accept(self, body: bytes, key: str | None) -> tuple[Receipt, Lines]:
-        """Hand a body's events in; return where they are, and what was read of them."""
-        lines = as_lines(body)
+    def _submission(self, request: Request) -> tuple[Submission, Lines]:
+        """Return a body's events, and what was read of them; raises BodyError."""
+        lines = as_lines(request.body)
+        key = request.idempotency_key
         if key is not None and not 0 < len(key) <= LONGEST_KEY:
             raise BodyError(f"Idempotency-Key: expected 1 to {LONGEST_KEY} characters")
-        submission = Submission.of_lines(self.name, lines, key=key, patient=False)
-        read = self._read(lines, submission.received)
+        received = time.time()
+        read = self._read(lines, received)
         if not len(read.rows):
             detail = "there is no event in the body" if not read.bad else "no event can be read"
             raise BodyError(detail, errors=_errors(read, None))
-        receipt = self._receipt(submission)
+        count = len(read.stops)
+        return Submission(self.name, lines, count, 1, received, key, patient=False), read
+
+    def _receipt(self, accepted: Future[Receipt], read: Lines) -> Answer:
+        """Return the answer to lines that were accepted, refused or withdrawn."""
+        try:
+            receipt = accepted.result()
+        except CancelledError:
+            held_back = QueueFull("the stream is held back; offer the events again later")
+            return Answer.of(problem_of(held_back))
+        except PenstockError as error:
+            return Answer.of(problem_of(error))
+        headers = [("Content-Type", "application/json")]
         if receipt.repeated:  # as the first answer was: also about times that lie ahead
-            read = self._read(lines, receipt.received)
-        return receipt, read
+            read = self._read(read.payload, receipt.received)
+            headers.append(("Idempotency-Replayed", "true"))
+        return Answer("202 Accepted", headers, _accepted(receipt, read))
 
     def _read(self, lines: bytes, received: float) -> Lines:
         return self._border.read(lines, (Part(self.name, None, 1, received),))
-
-    def _receipt(self, submission: Submission) -> Receipt:
-        """Hand the lines in and wait until they are accepted; raises QueueFull, QueueClosed."""
-        if not self._places.acquire(blocking=False):
-            raise QueueFull("too many posts wait to be accepted; offer the events again later")
-        try:
-            accepted = self.surroundings.queue.submit(submission, limit=0)
-            try:
-                return accepted.result(PATIENCE)
-            except FutureTimeoutError:
-                if accepted.cancel():
-                    raise QueueFull(
-                        "the stream is held back; offer the events again later"
-                    ) from None
-                return accepted.result()
-        finally:
-            self._places.release()
 
 
 def as_lines(body: bytes) -> bytes:

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from service.block import Receipt, Submission
 from service.event_queue import EventQueue
 from service.settings import Settings
+from service.sources.mount import Mount
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
     from flask_apscheduler import APScheduler
 
 
@@ -32,7 +32,7 @@ class Surroundings:
     references: Mapping[str, tuple[str, int]]
     """By source: the file it was reading, and up to which byte that was accepted before."""
     scheduler: APScheduler | None = None
-    mounts: dict[str, WSGIApplication] = field(default_factory=dict)
+    mounts: dict[str, Mount] = field(default_factory=dict)
     """By path: what sources answer by themselves, beside the operators' app."""
 
 

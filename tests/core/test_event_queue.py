@@ -34,8 +34,8 @@ def payloads(taken: list[Waiting] | None) -> list[bytes | FileRange]:
     return [waiting.submission.payload for waiting in taken]
 
 
-def sizes_of(queue: EventQueue, size: int) -> list[int]:
-    taken = queue.take(size, 0) or []
+def sizes_of(queue: EventQueue, size: int, linger: float = 0) -> list[int]:
+    taken = queue.take(size, linger) or []
     return [waiting.submission.size for waiting in taken]
 
 
@@ -149,6 +149,28 @@ def test_a_block_waits_for_more_only_until_it_is_full() -> None:
     queue = EventQueue(events=100, size=10_000)
     queue.submit(lines(10))
     assert len(payloads(queue.take(100, linger=1e6))) == 1
+
+
+def test_whoever_lingers_is_told_when_the_block_is_full() -> None:
+    queue = EventQueue(events=100, size=10_000)
+    blocks: list[list[int]] = []
+    taker = Thread(target=lambda: blocks.append(sizes_of(queue, 30, linger=1e6)), daemon=True)
+    taker.start()
+    for _ in range(3):
+        queue.submit(lines(1))
+    taker.join(LIMIT)
+    assert blocks == [[10, 10, 10]]
+
+
+def test_whoever_lingers_is_told_when_the_queue_is_closed() -> None:
+    queue = EventQueue(events=100, size=10_000)
+    blocks: list[list[int]] = []
+    taker = Thread(target=lambda: blocks.append(sizes_of(queue, 30, linger=1e6)), daemon=True)
+    taker.start()
+    queue.submit(lines(1))
+    queue.close()
+    taker.join(LIMIT)
+    assert blocks == [[10]]
 
 
 sizes = st.integers(1, 30)

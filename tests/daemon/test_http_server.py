@@ -1,0 +1,244 @@
+"""The HTTP server: what a source answers by itself, at once or later, beside the operators' app."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
+from http.client import HTTPConnection
+
+import pytest
+from flask import Flask
+
+from service import http_server
+from service.http_server import SMALL, HttpServer
+from service.settings import Settings
+from service.sources.mount import Answer, Later, Mount, Request
+
+pytestmark = pytest.mark.timeout(60)
+
+MANY = 3 * http_server.THREADS
+
+
+class Desk:
+    """A mount that keeps every request until it is told what to answer."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Request, Future[str]]] = []
+        self.arrived = threading.Semaphore(0)
+
+    def __call__(self, request: Request) -> Later:
+        """Keep a request."""
+        awaited: Future[str] = Future()
+        self.kept.append((request, awaited))
+        self.arrived.release()
+        return Later(awaited, lambda: self._answer(request, awaited))
+
+    def wait(self, requests: int = 1) -> None:
+        """Wait until so many more requests are here."""
+        for _ in range(requests):
+            assert self.arrived.acquire(timeout=30)
+
+    @staticmethod
+    def _answer(request: Request, awaited: Future[str]) -> Answer:
+        if awaited.cancelled():
+            return Answer("429 Too Many Requests", [], b"withdrawn")
+        return Answer("202 Accepted", [], request.body + awaited.result().encode())
+
+
+Serve = Callable[[Mount], HttpServer]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Return what starts a server with a mount at /desk and an app that answers at /app."""
+    with ExitStack() as stack:
+
+        def start(mount: Mount) -> HttpServer:
+            app = Flask(__name__)
+            app.add_url_rule("/app", "app", lambda: "app", methods=["GET", "POST"])
+            settings = Settings.model_validate(
+                {
+                    "sink": [{"name": "out", "use": "stdout"}],
+                    "http": {"listen": "127.0.0.1:0", "max_body": 10 * SMALL},
+                }
+            )
+            server = HttpServer(app, {"/desk": mount}, settings)
+            server.start()
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+def connect(server: HttpServer) -> socket.socket:
+    host, _, port = server.address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def post(body: bytes, path: str = "/desk") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def read_bodies(connection: socket.socket, count: int) -> list[bytes]:
+    """Return the bodies of the next answers on a connection."""
+    with connection.makefile("rb") as file:
+        bodies = []
+        for _ in range(count):
+            head = b"".join(iter(file.readline, b"\r\n")).lower()
+            length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+            bodies.append(file.read(length))
+        return bodies
+
+
+def test_requests_that_wait_hold_no_thread(serve: Serve) -> None:
+    desk = Desk()
+    server = serve(desk)
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connect(server)) for _ in range(MANY)]
+        for number, connection in enumerate(waiting):
+            connection.sendall(post(b"%d" % number))
+        desk.wait(MANY)
+        with connect(server) as operator:
+            operator.sendall(post(b"", "/app"))
+            assert read_bodies(operator, 1) == [b"app"]
+        for _, awaited in reversed(desk.kept):
+            awaited.set_result("!")
+        for number, connection in enumerate(waiting):
+            assert read_bodies(connection, 1) == [b"%d!" % number]
+
+
+def test_requests_sent_ahead_are_answered_one_after_the_other_in_order(serve: Serve) -> None:
+    desk = Desk()
+    with connect(serve(desk)) as connection:
+        connection.sendall(post(b"first") + post(b"", "/app") + post(b"second"))
+        desk.wait()
+        assert [request.body for request, _ in desk.kept] == [b"first"]
+        desk.kept[0][1].set_result("!")
+        assert read_bodies(connection, 2) == [b"first!", b"app"]
+        desk.wait()
+        desk.kept[1][1].set_result("!")
+        assert read_bodies(connection, 1) == [b"second!"]
+
+
+def test_any_number_of_requests_sent_ahead_is_answered(serve: Serve) -> None:
+    count = 3_000
+    with connect(serve(lambda request: Answer("200 OK", [], request.body))) as connection:
+        sending = threading.Thread(target=connection.sendall, args=(post(b"x") * count,))
+        sending.start()
+        assert read_bodies(connection, count) == [b"x"] * count
+        sending.join(30)
+
+
+def test_what_takes_too_long_is_withdrawn_and_told(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "PATIENCE", 0.0)
+    with connect(serve(Desk())) as connection:
+        connection.sendall(post(b"late"))
+        assert read_bodies(connection, 1) == [b"withdrawn"]
+
+
+def test_what_cannot_be_withdrawn_any_more_is_waited_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "PATIENCE", 0.0)
+    withdrawn = threading.Event()
+
+    class Running(Future[str]):
+        def cancel(self) -> bool:
+            withdrawn.set()
+            return super().cancel()
+
+    awaited = Running()
+    awaited.set_running_or_notify_cancel()
+    server = serve(lambda _: Later(awaited, lambda: Answer("200 OK", [], b"done")))
+    with connect(server) as connection:
+        connection.sendall(post(b"late"))
+        assert withdrawn.wait(30)
+        awaited.set_result("done")
+        assert read_bodies(connection, 1) == [b"done"]
+
+
+def test_a_large_body_is_read_in_another_thread_than_small_ones(serve: Serve) -> None:
+    threads = []
+
+    def mount(request: Request) -> Answer:
+        threads.append(threading.current_thread().name)
+        return Answer("200 OK", [], b"%d" % len(request.body))
+
+    with connect(serve(mount)) as connection:
+        for size in (10, 2 * SMALL):
+            connection.sendall(post(b"x" * size))
+            assert read_bodies(connection, 1) == [b"%d" % size]
+    assert threads[0] == "http"
+    assert threads[1] != "http"
+
+
+def test_an_answer_goes_to_nobody_when_its_producer_went_away(serve: Serve) -> None:
+    desk = Desk()
+    server = serve(desk)
+    with connect(server) as gone:
+        gone.sendall(post(b"gone"))
+        desk.wait()
+    desk.kept[0][1].set_result("!")
+    with connect(server) as connection:
+        connection.sendall(post(b"here"))
+        desk.wait()
+        desk.kept[1][1].set_result("!")
+        assert read_bodies(connection, 1) == [b"here!"]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_mount_that_raises_answers_500_and_the_connection_or_the_next_one_goes_on(
+    serve: Serve, caplog: pytest.LogCaptureFixture, later: bool
+) -> None:
+    def fail() -> Answer:
+        raise RuntimeError("boom")
+
+    def mount(request: Request) -> Answer | Later:
+        if request.body == b"well":
+            return Answer("200 OK", [], b"well")
+        done: Future[str] = Future()
+        done.set_result("")
+        return Later(done, fail) if later else fail()
+
+    server = serve(mount)
+    with caplog.at_level(logging.ERROR):
+        for body, status in ((b"ill", 500), (b"well", 200)):
+            address = server.address.split(":")
+            connection = HTTPConnection(address[0], int(address[1]), timeout=30)
+            connection.request("POST", "/desk", body)
+            assert connection.getresponse().status == status
+            connection.close()
+    assert "boom" in caplog.text
+
+
+def test_a_head_request_gets_no_body(serve: Serve) -> None:
+    with connect(serve(lambda _: Answer("405 Method Not Allowed", [], b"body"))) as connection:
+        head = b"HEAD /desk HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        connection.sendall(head)
+        answer = b"".join(iter(partial(connection.recv, 4096), b""))
+    assert answer.startswith(b"HTTP/1.1 405")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_closing_waits_for_the_answers_that_are_known(serve: Serve) -> None:
+    desk = Desk()
+    server = serve(desk)
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connect(server)) for _ in range(MANY)]
+        for connection in waiting:
+            connection.sendall(post(b"x"))
+        desk.wait(MANY)
+        for _, awaited in desk.kept:
+            awaited.set_result("!")
+        server.close()
+        for connection in waiting:
+            connection.setblocking(False)  # all is there already
+            assert connection.recv(4096).endswith(b"x!")
