@@ -13,6 +13,7 @@ import importlib
 import os
 import shutil
 import signal
+import sys
 from multiprocessing import (
     connection,
     forkserver,
@@ -47,6 +48,8 @@ def prepare_children() -> None:
     # numpy's linear algebra is not used; its threads would only take memory, and forbid to fork.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["service.preload"])
+    # Else each child would run the script that was started here, and import what that does.
+    vars(sys.modules["__main__"]).pop("__file__", None)
     resource_tracker.ensure_running()  # now, since starting it undoes the mask
     # Until it ignores them, it must not meet a Ctrl-C or TERM: it inherits the mask of this thread.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
