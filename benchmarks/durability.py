@@ -34,16 +34,19 @@ def measure(folder: Path, dense: Case) -> Section:
     lone = _lone_events(folder, "single", SINGLE_EVENTS)
     many = _lone_events(folder, "many", MANY_EVENTS)
     large: dict[str, list[float]] = {each: [] for each in DURABILITIES}
+    kept: dict[str, list[float]] = {each: [] for each in DURABILITIES}
     single: dict[str, list[float]] = {each: [] for each in DURABILITIES}
     for _ in range(REPETITIONS):
         for each in DURABILITIES:
-            large[each].append(ingest(many, MEGABYTE, 2, each))
+            large[each].append(ingest(dense, MEGABYTE, 1, each))
+            kept[each].append(ingest(many, MEGABYTE, 2, each))
             single[each].append(ingest(lone, 1, 8, each))
     paced = _lone_events(folder, "paced", PACED_EVENTS)
     took = latency(folder, paced.source, PACE)
     rates = {
         "`process`, 2 workers, by its own clock": process,
-        "posts of 1 MB, 2 clients": {each: median(large[each]) for each in DURABILITIES},
+        "posts of 1 MB, 1 client": {each: median(large[each]) for each in DURABILITIES},
+        "posts of 1 MB, 2 clients, all kept": {each: median(kept[each]) for each in DURABILITIES},
         "posts of one event, 8 clients": {each: median(single[each]) for each in DURABILITIES},
     }
     rows = [

@@ -164,7 +164,7 @@ class QueueSettings(Section):
 class BlockSettings(Section):
     """When a block, the unit of transport, closes: full or old, whichever is first."""
 
-    bytes: Size = Field("1MiB", validate_default=True, description="closes when it holds this much")
+    bytes: Size = Field("2MiB", validate_default=True, description="closes when it holds this much")
     linger: Seconds = Field(0.0005, description="closes when it is this old")
 
 

@@ -70,7 +70,7 @@ class TestDefaults:
         assert settings.middleware[0].mode == "enabled"
         assert settings.middleware[0].params == {}
         assert settings.queue.model_dump() == {"events": 1_000_000, "bytes": 64 * 2**20}
-        assert settings.block.model_dump() == {"bytes": 2**20, "linger": 0.0005}
+        assert settings.block.model_dump() == {"bytes": 2**21, "linger": 0.0005}
         assert settings.workers.model_dump() == {
             "count": usable_cores(),
             "deadline": 10.0,
