@@ -262,8 +262,8 @@ queue.events: expected a whole number (got 1000000.0)
 block.bytes = "512KiB"
 block.bytes: expected at least event.max_event_bytes, 1048576 (got 524288)
 
-event.max_event_bytes = "2MiB"
-block.bytes: expected at least event.max_event_bytes, 2097152 (got 1048576)
+event.max_event_bytes = "3MiB"
+block.bytes: expected at least event.max_event_bytes, 3145728 (got 2097152)
 
 workers.count = true
 workers.count: expected a whole number (got true)
