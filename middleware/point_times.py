@@ -1,6 +1,6 @@
 """The latest time by point: what a suppressor remembers, for millions of points.
 
-Points that lie side by side are kept side by side. A page holds the times of 2, 4, ... or 64
+Points that lie side by side are kept side by side. A page holds the times of 2, 4, ... or 256
 consecutive points; pages lie one behind the other as they came, and a hash table finds a page by
 its number, ``point >> shift``. So a point's neighbours mostly share its page, and one search serves
 them all. The page size is chosen anew whenever the table is laid out: the largest that keeps within
@@ -42,7 +42,7 @@ BYTES_PER_POINT = 64
 SMALL_TABLE = 32 * 2**20  # so that a table has large pages from the start
 FEWEST_PAGES = 1_024  # so that a table grows seldom at first
 SMALLEST_SHIFT = 1  # page numbers then have 63 bits, which leaves one value that is none
-LARGEST_SHIFT = 6
+LARGEST_SHIFT = 8
 NO_PAGE = LOWEST_POINT
 AT_ONCE = 65_536  # times looked through together when forgetting: they stay in the cache
 MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: spreads consecutive pages
