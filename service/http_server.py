@@ -5,7 +5,8 @@ together are answered together: threads that wake each other cost more than all 
 
 Invariants:
 
-1. Nothing waits in the loop's thread: small bodies are read there, larger ones in another.
+1. Nothing waits in the loop's thread: small bodies are read there, larger ones in another. Only
+   one that came before, under the same idempotency key, is read there once more.
 2. The answer of a mount is written by the loop's thread, and the next request of the connection
    is looked at after that.
 """
