@@ -45,6 +45,7 @@ checkpoint_bytes = "32KiB"
 """
 EVENTS: Final = 3_000
 BAD: Final = 5
+CALLS_OF_A_CHECKPOINT: Final = 12
 KILLED: Final = -9
 LIMIT: Final = 30
 """Seconds that a run may take; it takes about one."""
@@ -159,8 +160,8 @@ def survive_all(
     outcomes = survive_each(stage.survives, injected)
     record_property("faults", dict(outcomes))
     record_property("calls", stage.calls)
-    # Threads do not always do the same number of calls; all but the last few are always met.
-    assert outcomes["not met"] <= 2
+    # A checkpoint on its way at the end is not always taken: all calls before its own are met.
+    assert outcomes["not met"] <= CALLS_OF_A_CHECKPOINT
     assert outcomes.total() - outcomes["not met"] >= 0.9 * len(injected)
     return outcomes
 
