@@ -130,12 +130,13 @@ class EventQueue:
     def reject_waiting(self, error: NotAccepted) -> None:
         """Give everything that waits back to its producers, as not accepted."""
         with self._lock:
-            while self._waiting:
-                waiting = self._waiting.popleft()
-                self._move(waiting.submission, -1)
-                if waiting.accepted.set_running_or_notify_cancel():
-                    waiting.accepted.set_exception(error)
+            rejected = list(self._waiting)
+            self._waiting.clear()
+            self._level = QueueLevel(0, 0)
             self._room.notify_all()
+        for waiting in rejected:  # without the lock: whoever is told may hand in the next one
+            if waiting.accepted.set_running_or_notify_cancel():
+                waiting.accepted.set_exception(error)
 
     def close(self) -> None:
         """Refuse everything from now on; what is in the queue can still be taken."""

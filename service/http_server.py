@@ -145,6 +145,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # as above
         del awaited
         self.server.answer(self)
 
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        # The loop would wait for itself. What it adds is bounded: while answers wait to be sent, no
+        # more is read than what came in one piece.
+        if not self.server.in_loop():
+            super()._flush_outbufs_below_high_watermark()
+
 
 class Tasks(ThreadedTaskDispatcher):  # type: ignore[misc]  # as above
     """Hands requests to threads, except those that are done sooner than handed over."""
@@ -181,8 +187,12 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # as above
 
     def pull_trigger(self) -> None:
         """Let the loop look at its channels again, unless it is at it."""
-        if get_ident() != self._loop:
+        if not self.in_loop():
             super().pull_trigger()
+
+    def in_loop(self) -> bool:
+        """Say whether this is the loop's thread."""
+        return get_ident() == self._loop
 
     def close(self) -> None:
         """Listen no more; in the loop's thread."""
@@ -222,6 +232,7 @@ class HttpServer:
             recv_bytes=RECEIVED,
             inbuf_overflow=settings.http.max_body + 1,  # in memory: its size is bounded
             connection_limit=1000,
+            asyncore_use_poll=True,  # select() ends the loop at a file number of 1,024
             ident="penstock",
         )
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from multiprocessing import AuthenticationError, get_context
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -253,3 +253,18 @@ def test_two_queues_in_one_process_are_two(tmp_path: Path) -> None:
     accepted.set_result(RECEIPT)
     producer.join(LIMIT)
     assert not producer.is_alive()
+
+
+def test_whoever_is_told_of_a_rejection_may_use_the_queue() -> None:
+    queue = EventQueue(events=10, size=1000)
+    first = queue.submit(lines(1))
+    told = Event()
+
+    def hand_in_again(_: Future[Receipt]) -> None:
+        queue.submit(lines(1), limit=0)
+        told.set()
+
+    first.add_done_callback(hand_in_again)
+    Thread(target=queue.reject_waiting, args=(QueueClosed("no"),), daemon=True).start()
+    assert told.wait(LIMIT)
+    assert queue.level == (1, 10)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -133,6 +135,32 @@ def test_any_number_of_requests_sent_ahead_is_answered(serve: Serve) -> None:
         sending.start()
         assert read_bodies(connection, count) == [b"x"] * count
         sending.join(30)
+
+
+def test_a_producer_that_reads_no_answers_keeps_nobody_else_waiting(serve: Serve) -> None:
+    requests, size = 64, 2**20  # far more than sockets and the server's high-water mark hold
+    server = serve(lambda _: Answer("200 OK", [], b"x" * size))
+    with connect(server) as silent:
+        silent.sendall(post(b"x") * requests)
+        with connect(server) as operator:
+            operator.sendall(post(b"", "/app"))
+            assert read_bodies(operator, 1) == [b"app"]
+        assert read_bodies(silent, requests) == [b"x" * size] * requests
+
+
+def test_a_file_number_beyond_those_of_select_does_not_end_the_server(serve: Serve) -> None:
+    server = serve(Desk())
+    most, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 4_096), limit))
+    try:
+        with ExitStack() as stack:
+            for _ in range(1_024):
+                stack.callback(os.close, os.dup(0))
+            with connect(server) as connection:
+                connection.sendall(post(b"", "/app"))
+                assert read_bodies(connection, 1) == [b"app"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, limit))
 
 
 def test_what_takes_too_long_is_withdrawn_and_told(
