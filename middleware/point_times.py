@@ -251,7 +251,7 @@ def pack(memory: Memory) -> list[bytes]:
     The stream waits meanwhile, so millions of points are not sorted here.
     """
     if isinstance(memory, PointTimes):
-        points, times = memory.items()
+        points, times = memory.pairs()
     else:
         points = np.array(sorted(memory), np.int64)
         times = np.array([memory[point] for point in points.tolist()], np.float64)

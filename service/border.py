@@ -111,11 +111,13 @@ class Border:
         payload: bytes,
         parts: Sequence[Part],
         line_begins: Callable[[int], str | None] | None = None,
+        *,
+        together: bool = True,
     ) -> Lines:
         """Split, decode and check the lines of ``payload``, which ends with a line end.
 
-        ``line_begins`` is called with each row before it is read, one by one (slower), and may
-        return why not to read it: given when something in this block has killed a worker before.
+        Where not all can be read ``together``, or shall not, they are read one by one (slower):
+        ``line_begins`` is then called with each row before, and may return why not to read it.
         """
         view = np.frombuffer(payload, np.uint8)
         stops = places(view, _LINE_END)
@@ -124,8 +126,7 @@ class Border:
         starts[1:] = stops[:-1] + 1
         latest = self._latest(parts, len(stops))
         lines = Lines(payload, starts, stops, np.arange(len(stops)), stops, _NO_TIMES, (), [])
-        together = line_begins is None and self._read_together(view, lines)
-        if together and (lines.time <= latest).all():
+        if together and self._read_together(view, lines) and (lines.time <= latest).all():
             return lines
         self._read_one_by_one(lines, latest, line_begins)
         return lines

@@ -99,7 +99,7 @@ class Daemon:
             self._pipeline.start()
             began = time.monotonic()
             self._pipeline.wait_until(lambda: self._pipeline.up, lambda: self._starting(began))
-            server.start()
+            server.start(self._pipeline.fail)
             self._pipeline.wait_until(lambda: self._pipeline.caught_up, lambda: not self._signals)
             self._queue_server.start()
             self._schedule()

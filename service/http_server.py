@@ -6,7 +6,7 @@ together are answered together: threads that wake each other cost more than all 
 Invariants:
 
 1. Nothing waits in the loop's thread: small bodies are read there, larger ones in another. Only
-   one that came before, under the same idempotency key, is read there once more.
+   one that came before under its idempotency key, with times too far ahead, is read once more.
 2. The answer of a mount is written by the loop's thread, and the next request of the connection
    is looked at after that.
 """
@@ -16,10 +16,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
-from threading import Event, Thread, get_ident
+from threading import Event, get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from waitress.adjustments import Adjustments
@@ -32,6 +32,7 @@ from service.admin.problems import problem
 from service.errors import PipelineFailed
 from service.settings import Address, Settings
 from service.sources.mount import Answer, Later, Mount, Request
+from service.threads import start_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -211,9 +212,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # as above
         # when it is looked at once more after that.
         while self._answered:
             self._told = True
-            while self._answered:
-                self._answered.popleft().finish()
-            self._told = False
+            try:
+                while self._answered:
+                    self._answered.popleft().finish()
+            finally:
+                self._told = False
 
 
 class HttpServer:
@@ -244,9 +247,9 @@ class HttpServer:
             raise PipelineFailed(message) from error
         self.address = str(Address(listen.host, self._server.effective_port))
 
-    def start(self) -> None:
-        """Answer requests; those that came before have waited."""
-        Thread(target=self._server.run, name="http", daemon=True).start()
+    def start(self, failed: Callable[[str], None]) -> None:
+        """Answer requests; those that came before have waited. ``failed`` hears what ends it."""
+        start_thread("http", self._server.run, failed)
 
     def close(self) -> None:
         """Let the answers under way finish, the threads' and then the loop's; listen no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import CancelledError, Future
 from http import HTTPStatus
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -91,10 +92,16 @@ class HttpSource(Source):
         except PenstockError as error:
             return Answer.of(problem_of(error))
         headers = [("Content-Type", "application/json")]
-        if receipt.repeated:  # as the first answer was: also about times that lie ahead
-            read = self._read(read.payload, receipt.received)
+        if receipt.repeated:
+            if self._was_ahead(read, receipt.received):  # answered as at first
+                read = self._read(read.payload, receipt.received)
             headers.append(("Idempotency-Replayed", "true"))
         return Answer("202 Accepted", headers, _accepted(receipt, read))
+
+    def _was_ahead(self, read: Lines, received: float) -> bool:
+        """Say whether an event's time was too far ahead at that moment, and is not any more."""
+        allowed = self.surroundings.settings.event.max_future
+        return allowed is not None and read.time.max(initial=-inf) > received + allowed
 
     def _read(self, lines: bytes, received: float) -> Lines:
         return self._border.read(lines, (Part(self.name, None, 1, received),))

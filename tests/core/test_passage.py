@@ -9,9 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import passage
+from service.answer import NO_BLAME
 from service.border import CID_RANGE
+from service.progress import Lane
+from service.runner import ChainRunner
 from service.sinks.sink import Emission
-from tests.core.examples import kept_events, line, run, step
+from tests.core.examples import (
+    EVENTS,
+    RETRIES,
+    block,
+    kept_events,
+    line,
+    run,
+    sequencer,
+    step,
+)
 
 UGLY = b' {"time" : 1.50e0,\t"cid":4, "a":1, "a":2, "text":"\\u00e9\xc3\xa9", "big":1e2 }\r\n'
 
@@ -120,6 +132,26 @@ def test_what_is_kept_is_copied_byte_for_byte(
     assert result.kept == kept
     rows = Emission(1, result.kept, result.kept_rows).rows
     assert rows.tolist() == [row for row, keep in enumerate(even) if keep]
+
+
+def test_the_guard_sees_which_of_many_bad_lines_is_read() -> None:
+    cells = Cells()
+    the_runner = ChainRunner(EVENTS, Lane(cells, 0), RETRIES, sequencer([]).ask)
+    the_runner.run(block(1, line(1) + b"bad\n" * 3), NO_BLAME, 0)
+    rows = [value for index, value in cells.written if index == 2 and value >= 0]
+    assert rows == [0, 1, 2, 3]
+
+
+class Cells(list[int]):
+    """A lane's cells that know what was written to them."""
+
+    def __init__(self) -> None:
+        super().__init__([-1] * 3)
+        self.written: list[tuple[Any, Any]] = []
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.written.append((index, value))
+        super().__setitem__(index, value)
 
 
 cids = st.integers(-3, 6) | st.sampled_from([*CID_RANGE])

@@ -70,7 +70,7 @@ def serve() -> Iterator[Serve]:
                 }
             )
             server = HttpServer(app, {"/desk": mount}, settings)
-            server.start()
+            server.start(pytest.fail)
             stack.callback(server.close)
             return server
 
