@@ -19,6 +19,9 @@ from service.errors import QueueFull
 from service.sources.mount import Answer, Later, Request
 from service.sources.source import Source, Surroundings
 
+MOST_BAD: Final = 100_000
+"""Lines of a post that may be no events: a dead letter each, which one worker has to write."""
+
 LONGEST_KEY: Final = 255
 """Characters of an idempotency key."""
 
@@ -78,6 +81,9 @@ class HttpSource(Source):
         read = self._read(lines, received)
         if not len(read.rows):
             detail = "there is no event in the body" if not read.bad else "no event can be read"
+            raise BodyError(detail, errors=_errors(read, None))
+        if len(read.bad) > MOST_BAD:
+            detail = f"{len(read.bad)} lines cannot be read, more than {MOST_BAD}: none is accepted"
             raise BodyError(detail, errors=_errors(read, None))
         count = len(read.stops)
         return Submission(self.name, lines, count, 1, received, key, patient=False), read
