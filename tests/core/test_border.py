@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from middleware.errors import ConfigurationError
-from service import border, scan
 from service.block import Part
 from service.border import Border, Lines
 from service.scan import NESTING
@@ -18,13 +15,7 @@ DAY = 86_400.0
 GOOD = line(1, 5.0)
 
 
-@pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["large", "small"])
-def _read_as_blocks_of_either_size(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param:
-            patch.setattr(border, "FEW_BYTES", 0)
-            patch.setattr(scan, "LEAST_BYTES", 0)
-        yield
+pytestmark = pytest.mark.usefixtures("blocks_of_either_size")
 
 
 def read(payload: bytes, settings: EventSettings = EVENTS) -> Lines:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import border, scan
 from service.block import Part
 from service.border import Border, Lines
 from service.settings import EventSettings
@@ -21,13 +19,7 @@ LONGEST = 200
 SETTINGS = EventSettings(max_event_bytes=LONGEST, max_future=100.0)
 
 
-@pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["large", "small"])
-def _read_as_blocks_of_either_size(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param:
-            patch.setattr(border, "FEW_BYTES", 0)
-            patch.setattr(scan, "LEAST_BYTES", 0)
-        yield
+pytestmark = pytest.mark.usefixtures("blocks_of_either_size")
 
 
 def oracle(line: bytes, latest: float) -> tuple[int, float] | None:
