@@ -149,6 +149,11 @@ class Block:
         return size_of(self.payload)
 
     @property
+    def held(self) -> int:
+        """The bytes of the payload that are in memory: none where it is a reference."""
+        return 0 if isinstance(self.payload, FileRange) else len(self.payload)
+
+    @property
     def lines(self) -> int | None:
         """The number of lines, None where only a worker will know."""
         counted = [part.lines for part in self.parts]

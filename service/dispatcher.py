@@ -89,7 +89,7 @@ class Dispatcher:
         self._pending: list[int] = []
         self._settled = 0
         self._unsettled_size = 0
-        self._kept_size = 0
+        self._held = 0
         self._since_barrier = 0
         self._blocks_since_barrier = 0
         self._generation = 0
@@ -108,15 +108,18 @@ class Dispatcher:
     # ---- the intake's side
 
     def wait_for_room(self) -> None:
-        """Wait until another block may be accepted."""
-        kept = 2 * max(self._checkpoint_size, self._room)
+        """Wait until another block may be accepted.
+
+        What was emitted and is kept for a replay counts as far as it takes memory.
+        """
+        most = 2 * max(self._checkpoint_size, self._room)
         with self._changed:
             self._changed.wait_for(
                 lambda: (
                     self._closed
                     or (
                         self._unsettled_size < self._room
-                        and self._kept_size < max(kept, 2 * self._barrier_distance())
+                        and self._held < max(most, 2 * self._barrier_distance())
                     )
                 )
             )
@@ -135,7 +138,7 @@ class Dispatcher:
         with self._changed:
             self._kept[block.number] = Kept(block)
             self._accepted = block.number
-            self._kept_size += block.size
+            self._held += block.held
             self._unsettled_size += block.size
             self._since_barrier = 0 if block.barrier else self._since_barrier + block.size
             self._blocks_since_barrier = 0 if block.barrier else self._blocks_since_barrier + 1
@@ -323,7 +326,7 @@ class Dispatcher:
             self._kept[place.block].suspicion.learn(place, how, self._retries)
 
     def _drop(self, number: int) -> None:
-        self._kept_size -= self._kept.pop(number).block.size
+        self._held -= self._kept.pop(number).block.held
 
     def _wake(self) -> None:
         for link in self._links:
