@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from service.allocator import keep_freed_memory
 from service.progress import Progress
+from service.slots import Slots
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -60,14 +61,15 @@ def prepare_children() -> None:
 
 
 def start_child(
-    title: str, folder: Path, target: str, progress: Progress
+    title: str, folder: Path, target: str, *shared: Progress | Slots
 ) -> tuple[ForkServerProcess, Connection]:
     """Start a child and return it with our end of its pipe.
 
     ``title`` (15 characters at most) is its name in ps, ``target`` the "module:function" that gets
-    the other end of the pipe and ``progress``, and says whether it ended since it was told to. When
-    the daemon dies the child goes within moments, and removes ``folder`` and that of the server's
-    socket: nobody else is left to do it. Raises OSError when there is no child to be had now.
+    the other end of the pipe and what is ``shared``, and says whether it ended since it was told
+    to. When the daemon dies the child goes within moments, and removes ``folder`` and that of the
+    server's socket: nobody else is left to do it. Raises OSError when there is no child to be had
+    now.
     """
     # Never forked from here: a fork beside threads may copy a lock that nobody will ever open.
     prepare_children()
@@ -75,7 +77,7 @@ def start_child(
     ours, theirs = context.Pipe()
     process = context.Process(
         target=_run_child,
-        args=(title, [str(folder), util.get_temp_dir()], target, theirs, progress),
+        args=(title, [str(folder), util.get_temp_dir()], target, theirs, *shared),
         name=title,
         daemon=True,
     )
@@ -98,7 +100,7 @@ def end_child(process: ForkServerProcess) -> None:
 
 
 def _run_child(
-    title: str, folders: list[str], target: str, pipe: Connection, progress: Progress
+    title: str, folders: list[str], target: str, pipe: Connection, *shared: Progress | Slots
 ) -> None:
     """Settle in, before anything heavy is imported, and run the target."""
     # The terminal's Ctrl-C and a service manager's TERM reach the whole group; the daemon decides.
@@ -114,7 +116,7 @@ def _run_child(
     watch.start()
     keep_freed_memory()
     module, _, function = target.partition(":")
-    told = getattr(importlib.import_module(module), function)(pipe, progress)
+    told = getattr(importlib.import_module(module), function)(pipe, *shared)
     parent = parent_process()
     if not told and parent is not None and connection.wait([parent.sentinel], LAST_LOOK):
         watch.join()  # it ended since the daemon died: the folders are still to be removed

@@ -73,8 +73,8 @@ class Dispatcher:
     ) -> None:
         """Report each result to ``finished``, possibly twice and in any order.
 
-        ``room``: bytes that may be accepted and not yet emitted. ``checkpoint_size``: bytes of
-        input between two barriers. ``remembers``: there is a state host.
+        ``room``: bytes that may be accepted and not yet emitted. A barrier is wanted after as many
+        that take memory, or ``checkpoint_size`` of any. ``remembers``: there is a state host.
         """
         self._finished = finished
         self._retries = retries
@@ -91,6 +91,7 @@ class Dispatcher:
         self._unsettled_size = 0
         self._held = 0
         self._since_barrier = 0
+        self._held_since_barrier = 0
         self._blocks_since_barrier = 0
         self._generation = 0
         self._state_address = ""
@@ -108,25 +109,19 @@ class Dispatcher:
     # ---- the intake's side
 
     def wait_for_room(self) -> None:
-        """Wait until another block may be accepted.
-
-        What was emitted and is kept for a replay counts as far as it takes memory.
-        """
-        most = 2 * max(self._checkpoint_size, self._room)
+        """Wait until another block may be accepted."""
         with self._changed:
             self._changed.wait_for(
                 lambda: (
-                    self._closed
-                    or (
-                        self._unsettled_size < self._room
-                        and self._held < max(most, 2 * self._barrier_distance())
-                    )
+                    self._closed or (self._unsettled_size < self._room and not self._holds_much())
                 )
             )
 
     def wants_barrier(self) -> bool:
         """Say whether the next block should be a barrier."""
-        return self._since_barrier >= self._barrier_distance()
+        return self._since_barrier >= self._at_least(
+            self._checkpoint_size
+        ) or self._held_since_barrier >= self._at_least(self._room)
 
     @property
     def blocks_since_barrier(self) -> int:
@@ -141,6 +136,7 @@ class Dispatcher:
             self._held += block.held
             self._unsettled_size += block.size
             self._since_barrier = 0 if block.barrier else self._since_barrier + block.size
+            self._held_since_barrier = 0 if block.barrier else self._held_since_barrier + block.held
             self._blocks_since_barrier = 0 if block.barrier else self._blocks_since_barrier + 1
             heapq.heappush(self._pending, block.number)
             self._wake()
@@ -318,8 +314,13 @@ class Dispatcher:
         busy = [number for link in self._links for number in link.in_flight]
         return min(self._settled, min([lowest, *busy]) - 1)
 
-    def _barrier_distance(self) -> int:
-        return max(self._checkpoint_size, SNAPSHOT_SHARE * len(self.snapshot or b""))
+    def _holds_much(self) -> bool:
+        """Say whether what is kept takes too much memory until a barrier on its way has passed."""
+        return self._held > max(self._held_since_barrier, 2 * self._at_least(self._room))
+
+    def _at_least(self, distance: int) -> int:
+        """Return how far barriers are apart: ``distance``, or what the memory's size asks for."""
+        return max(distance, SNAPSHOT_SHARE * len(self.snapshot or b""))
 
     def _suspect(self, place: Place, how: str) -> None:
         if place.block in self._kept:

@@ -326,6 +326,7 @@ class Pipeline:
             self._dispatcher,
             self.runtime_directory,
             self._plan,
+            self.settings.block.bytes,
             self._host.kill,
             self.fail,
         )

@@ -103,8 +103,11 @@ def process(
         )
         sources = configured_sources(settings, surroundings)
 
+        save = _every(settings.state.checkpoint_interval, pipeline.checkpoint)
+
         def go_on() -> bool:
             progress(pipeline.statistics.settled_bytes)
+            save()
             return not failed.is_set() and not stopped()
 
         try:
@@ -144,6 +147,19 @@ def process(
         seconds=round(seconds, 3),
         events_per_second=round(events / seconds, 1),
     )
+
+
+def _every(seconds: float, do: Callable[[], object]) -> Callable[[], None]:
+    """Return a function to be called often, which calls ``do`` once in so many seconds."""
+    due = time.monotonic() + seconds
+
+    def look() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            do()
+            due = time.monotonic() + seconds
+
+    return look
 
 
 def _flush(pipeline: Pipeline) -> None:

@@ -212,7 +212,7 @@ class StateSettings(Section):
         10.0, gt=0, description="how often memory and positions are saved: bounds the replay"
     )
     checkpoint_bytes: Size = Field(
-        "64MiB", validate_default=True, description="saved also after so much input"
+        "512MiB", validate_default=True, description="saved also after so much input"
     )
     retention_bytes: Size = Field(
         "1GiB", validate_default=True, description="how large the journal may grow"

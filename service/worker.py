@@ -19,6 +19,7 @@ from service.progress import ASKING, BORDER, Progress
 from service.runner import ChainRunner
 from service.sequencer import Question
 from service.settings import EventSettings
+from service.slots import Put, Slots
 from service.state_host import StateClient
 
 
@@ -40,11 +41,12 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a block."""
+    """What became of a block; ``kept`` is where the result's kept lines are."""
 
     number: int
     generation: int
     result: Result
+    kept: bytes | Put
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class WorkerPlan:
 class Worker:
     """One worker: the chain runner, and the connection to the state host of the day."""
 
-    def __init__(self, plan: WorkerPlan, progress: Progress) -> None:
+    def __init__(self, plan: WorkerPlan, progress: Progress, slots: Slots) -> None:
         self._key = plan.state_key
+        self._slots = slots
         self._client: StateClient | None = None
         self._generation = 0
         self._lane = progress.lane(0)
@@ -98,7 +101,8 @@ class Worker:
             return StateLost(number, generation)
         except PenstockError as error:
             return Failed(str(error))
-        return Done(number, generation, result)
+        kept, result.kept = self._slots.put(result.kept), b""
+        return Done(number, generation, result, kept)
 
     def close(self) -> None:
         """Close the local steps."""
@@ -123,13 +127,13 @@ class Worker:
         return self._client.ask(question)
 
 
-def run_worker(pipe: Connection, progress: Progress) -> bool:
+def run_worker(pipe: Connection, progress: Progress, slots: Slots) -> bool:
     """Take the plan, then serve tasks from ``pipe``; say whether None came to end it.
 
     Otherwise the pipe was closed: the daemon stops in the middle of things, or is dead.
     """
     try:
-        worker = Worker(pipe.recv(), progress)
+        worker = Worker(pipe.recv(), progress, slots)
     except EOFError:
         return False
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it

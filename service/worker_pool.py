@@ -18,8 +18,9 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from service.child import end_child, start_child
-from service.dispatcher import Dispatcher
+from service.dispatcher import WINDOW, Dispatcher
 from service.progress import Place, Progress
+from service.slots import Slots
 from service.threads import start_thread
 from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
 
@@ -47,12 +48,14 @@ class WorkerLink:
         dispatcher: Dispatcher,
         folder: Path,
         plan: Callable[[], WorkerPlan],
+        slot_size: int,
         state_lost: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
         """Report a dead state host to ``state_lost`` and what cannot be mended to ``failed``.
 
-        ``folder`` is the runtime directory, ``plan`` what a new process is to know.
+        ``folder`` is the runtime directory, ``plan`` what a new process is to know,
+        ``slot_size`` how many bytes of kept lines it hands over in memory.
         """
         self.index = index
         self.in_flight: dict[int, int] = {}
@@ -61,6 +64,7 @@ class WorkerLink:
         self._dispatcher = dispatcher
         self._folder = folder
         self._plan = plan
+        self._slot_size = slot_size
         self._state_lost = state_lost
         self._failed = failed
         self._process: ForkServerProcess | None = None
@@ -117,26 +121,32 @@ class WorkerLink:
         pause = 0.0
         while not self._stopping.wait(pause):
             try:
-                pipe = self._start_process()
+                pipe, slots = self._start_process()
             except OSError as error:  # too many processes, or files: it may pass
                 log.warning("worker %s cannot be started: %s; it is tried again", self.index, error)
                 pause = LONGEST_PAUSE
                 continue
-            was_ready = self._serve(pipe)
+            was_ready = self._serve(pipe, slots)
             self._bury(pipe)
+            slots.close()
             if not self._stopping.is_set():
                 self.restarts += 1
                 pause = 0.0 if was_ready else min(LONGEST_PAUSE, 2 * pause + 0.1)
 
-    def _start_process(self) -> Connection:
+    def _start_process(self) -> tuple[Connection, Slots]:
         self._progress = Progress(1)
+        slots = Slots(WINDOW, self._slot_size)
         self._why = ""
         self._process, pipe = start_child(
-            "penstock-worker", self._folder, "service.worker:run_worker", self._progress
+            "penstock-worker",
+            self._folder,
+            "service.worker:run_worker",
+            self._progress,
+            slots,
         )
-        return pipe
+        return pipe, slots
 
-    def _serve(self, pipe: Connection) -> bool:
+    def _serve(self, pipe: Connection, slots: Slots) -> bool:
         """Feed the process until it dies or is to stop; say whether it had been ready."""
         was_ready = False
         try:
@@ -155,7 +165,7 @@ class WorkerLink:
                     pipe.send(task)
                 for source in connection.wait([pipe, self._bell]):
                     if source is pipe:
-                        self._hear(pipe.recv())
+                        self._hear(pipe.recv(), slots)
                     else:
                         self._bell.recv(4096)
         except (EOFError, OSError):
@@ -163,8 +173,9 @@ class WorkerLink:
         self.ready.clear()
         return was_ready
 
-    def _hear(self, report: Done | StateLost | Failed) -> None:
+    def _hear(self, report: Done | StateLost | Failed, slots: Slots) -> None:
         if isinstance(report, Done):
+            report.result.kept = slots.take(report.kept)  # before anything: the slot is free then
             self._dispatcher.done(self, report.number, report.result)
         elif isinstance(report, StateLost):
             if self._dispatcher.state_lost(self, report.number):

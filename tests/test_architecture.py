@@ -20,6 +20,7 @@ LAYERS = [
         "child",
         "client",
         "progress",
+        "slots",
         "logs",
         "database",
         "allocator",

@@ -82,7 +82,7 @@ class TestDefaults:
             "directory": Path("var"),
             "durability": "full",
             "checkpoint_interval": 10.0,
-            "checkpoint_bytes": 64 * 2**20,
+            "checkpoint_bytes": 512 * 2**20,
             "retention_bytes": 2**30,
             "retention_age": 7 * 86_400.0,
             "reserve": 256 * 2**20,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from service.block import Block
+from service.block import Block, FileRange
 from service.dispatcher import Dispatcher
 from service.passage import Result
 from service.progress import Place
@@ -32,7 +32,15 @@ class FakeLink:
 class Setup:
     """A dispatcher with fake workers; results are settled in order, as the emitter does."""
 
-    def __init__(self, *, remembers: bool = True, room: int = 10_000, checkpoint: int = 30) -> None:
+    def __init__(
+        self,
+        *,
+        remembers: bool = True,
+        room: int = 10_000,
+        checkpoint: int = 30,
+        by_reference: bool = False,
+    ) -> None:
+        self.by_reference = by_reference
         self.links = [FakeLink("a"), FakeLink("b")]
         self.finished: list[int] = []
         self.settled = 0
@@ -55,7 +63,8 @@ class Setup:
 
     def accept(self, *numbers: int, barrier: int = 0) -> None:
         for number in numbers:
-            self.blocks[number] = block(number, b"x" * SIZE, barrier=number == barrier)
+            payload = FileRange("in.ndjson", 0, SIZE) if self.by_reference else b"x" * SIZE
+            self.blocks[number] = block(number, payload, barrier=number == barrier)
             self.dispatcher.accept(self.blocks[number])
 
     def take(self, link: FakeLink) -> Task:

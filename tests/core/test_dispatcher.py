@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 
 from service.dispatcher import AHEAD, WINDOW
-from tests.core.dispatching import LIMIT, Setup
+from tests.core.dispatching import LIMIT, SIZE, Setup
 
 
 @pytest.fixture
@@ -98,6 +98,34 @@ def test_the_intake_waits_until_there_is_room() -> None:
     waiting.join(LIMIT)
     assert not waiting.is_alive()
     assert setup.dispatcher.wait_until_settled(0)
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_what_is_kept_for_a_replay_takes_memory_only_so_far(*, by_reference: bool) -> None:
+    setup = Setup(room=2 * SIZE, by_reference=by_reference)
+    a, _ = setup.links
+    setup.accept(1, barrier=1)
+    for number in range(2, 6):
+        setup.accept(number)
+        setup.done(a, *setup.numbers(a))
+    waiting = Thread(target=setup.dispatcher.wait_for_room, daemon=True)
+    waiting.start()
+    if not by_reference:
+        barrier = setup.dispatcher.next_barrier(LIMIT)
+        assert barrier is not None
+        assert waiting.is_alive()
+        setup.dispatcher.adopt_snapshot(barrier, b"memory")
+    waiting.join(LIMIT)
+    assert not waiting.is_alive()
+
+
+def test_a_block_that_takes_all_memory_alone_holds_nothing_up() -> None:
+    setup = Setup(room=1)
+    a, _ = setup.links
+    setup.accept(1)
+    setup.done(a, *setup.numbers(a))
+    setup.dispatcher.wait_for_room()
+    assert setup.dispatcher.wants_barrier()
 
 
 def test_closing_lets_go_of_everyone() -> None:

@@ -144,6 +144,16 @@ def test_a_barrier_is_wanted_once_in_so_many_bytes(setup: Setup) -> None:
     assert wanted == [False] * 3 + [True] + [False] * 3 + [True, False, False]
 
 
+@pytest.mark.parametrize(("by_reference", "first"), [(False, 3), (True, 6)])
+def test_what_takes_memory_wants_a_barrier_sooner(*, by_reference: bool, first: int) -> None:
+    setup = Setup(room=2 * SIZE, checkpoint=5 * SIZE, by_reference=by_reference)
+    wanted = []
+    for number in range(1, 7):
+        wanted.append(setup.dispatcher.wants_barrier())
+        setup.accept(number)
+    assert wanted.index(True) + 1 == first
+
+
 def test_a_large_memory_is_saved_more_seldom(setup: Setup) -> None:
     setup.dispatcher.adopt_snapshot(through_a_barrier(setup), b"m" * SIZE * 2)
     wanted = []

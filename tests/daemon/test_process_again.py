@@ -27,6 +27,24 @@ ARGUMENTS = [
     "penstock.toml",
 ]
 EVENTS = 200_000
+SLOW = """
+import time
+
+import numpy as np
+
+from middleware.contract import Middleware
+
+
+class Slow(Middleware):
+    reads = ("cid",)
+
+    def handle_batch(self, batch):
+        time.sleep(0.01)  # slow by itself: nothing is waited for
+        return np.ones(len(batch), bool)
+
+    def handle(self, event):
+        return event
+"""
 
 
 @pytest.fixture
@@ -111,6 +129,31 @@ def test_what_cannot_be_read_makes_it_start_anew(
     done = penstock(*ARGUMENTS)
     assert b"starts anew" in done.stderr
     assert (tmp_path / "out.ndjson").read_bytes() == expected(lines)
+
+
+def test_memory_and_positions_are_saved_as_time_goes_by(
+    lines: list[bytes], tmp_path: Path, penstock: Command
+) -> None:
+    (tmp_path / "in.ndjson").write_bytes(b"".join(lines[:50_000]))
+    (tmp_path / "slow.py").write_text(SLOW)
+    write_configuration(
+        tmp_path,
+        middleware=[{"name": "slow", "use": "slow:Slow"}, ADJACENT],
+        block={"bytes": "8KiB"},
+        event={"max_event_bytes": "1KiB"},
+        queue={"bytes": "64KiB"},
+        state={"checkpoint_interval": 0.1},
+    )
+    command = subprocess.Popen(
+        [PENSTOCK, *ARGUMENTS], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    saved = tmp_path / "out.ndjson.state" / "checkpoints"
+    eventually(lambda: len([*saved.glob("*.checkpoint")]) > 1, "a checkpoint behind the start")
+    command.kill()
+    assert command.wait(20) == -signal.SIGKILL
+    done = penstock(*ARGUMENTS)
+    assert b"going on where an earlier run ended" in done.stderr
+    assert (tmp_path / "out.ndjson").read_bytes() == expected(lines[:50_000])
 
 
 def test_without_durability_nothing_is_kept_beside_the_output(
