@@ -62,9 +62,6 @@ for command in (bench, dead, journal, replay):
 def run(config: Path, forget: tuple[str, ...]) -> None:
     """Run the daemon until TERM or INT; then everything accepted is still emitted."""
     with exit_codes(config):
-        from service.child import prepare_children
-
-        prepare_children()  # first: it imports while this process does
         with importing():
             from service.logs import configure_logs
 
@@ -100,9 +97,6 @@ def process(
     dead = dead or Path("dead.ndjson" if output == "-" else f"{output}.dead")
     _refuse_overwriting(inputs, output, dead)
     with exit_codes(config):
-        from service.child import prepare_children
-
-        prepare_children()  # first: it imports while this process does
         with importing():
             settings = load(config)
             import service.processing  # noqa: F401 - what _process is about to use
@@ -303,7 +297,3 @@ def _json_or_text(value: str) -> Any:
         return json.loads(value)
     except ValueError:
         return value
-
-
-if __name__ == "__main__":
-    main()

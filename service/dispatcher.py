@@ -24,7 +24,7 @@ from service.suspicion import Suspicion
 from service.worker import Task
 
 WINDOW: Final = 2
-"""Blocks a worker has at once: one to work at, one already in its pipe."""
+"""Blocks a worker has at once: one to work at, one in its pipe, once every other worker has one."""
 
 AHEAD: Final = 8
 """Blocks per worker that may be finished while an earlier one is not: bounds the reordering."""
@@ -156,8 +156,12 @@ class Dispatcher:
             number = self._pending[0]
             if number > self._settled + self._ahead or number <= max(link.in_flight, default=0):
                 return None
+            if link.in_flight and not all(other.in_flight for other in self._links):
+                return None
             heapq.heappop(self._pending)
             link.in_flight[number] = self._generation
+            if len(link.in_flight) == 1:
+                self._wake()  # the others may have their second one now
             kept = self._kept[number]
             return Task(
                 kept.block,

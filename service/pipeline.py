@@ -160,21 +160,22 @@ class Pipeline:
     def start(self) -> None:
         """Start, from the end of the path to its beginning; raises PipelineFailed.
 
-        1. The sinks, so that a path that cannot be written is found before anything else runs;
-           each goes back to where the last checkpoint saw it. The dead letters likewise.
-        2. At the very first start, and when a sink is new, a checkpoint: where the sinks were
+        1. The state host and the workers, which take their time, side by side; they have nothing
+           to do yet.
+        2. The sinks; each goes back to where the last checkpoint saw it. The dead letters likewise.
+        3. At the very first start, and when a sink is new, a checkpoint: where the sinks were
            before anything came.
-        3. The emitter, then the state host and the workers, which start side by side.
-        4. The intake, which takes up what the journal holds, then waits for whatever comes.
+        4. The emitter and the checkpointer.
+        5. The intake, which takes up what the journal holds, then waits for whatever comes.
         """
         keep_freed_memory()
-        self._open_sinks()
-        self._threads.append(start_thread("emitter", self.emitter.run, self.fail))
         if self.remembers:
             self.keeper.start()
-        self.checkpointer.start(self.fail)
         for link in self.links:
             link.start()
+        self._open_sinks()
+        self._threads.append(start_thread("emitter", self.emitter.run, self.fail))
+        self.checkpointer.start(self.fail)
         self._guard.start()
         self._intake_thread = start_thread("intake", self.intake.run, self.fail)
 

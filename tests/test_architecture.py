@@ -43,6 +43,7 @@ LAYERS = [
     {"daemon"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 """The parts of ``service/``: each imports from those above it, and from its own line."""
 

@@ -39,15 +39,16 @@ class Setup:
         room: int = 10_000,
         checkpoint: int = 30,
         by_reference: bool = False,
+        workers: int = 2,
     ) -> None:
         self.by_reference = by_reference
-        self.links = [FakeLink("a"), FakeLink("b")]
+        self.links = [FakeLink(name) for name in "abcd"[:workers]]
         self.finished: list[int] = []
         self.settled = 0
         self.blocks: dict[int, Block] = {}
         self.dispatcher = Dispatcher(
             self._finish,
-            workers=2,
+            workers=workers,
             retries=RETRIES,
             room=room,
             checkpoint_size=checkpoint,

@@ -15,8 +15,9 @@ def setup() -> Setup:
     return Setup()
 
 
-def test_blame_falls_on_the_first_block_of_a_dead_worker_only(setup: Setup) -> None:
-    a, _ = setup.links
+def test_blame_falls_on_the_first_block_of_a_dead_worker_only() -> None:
+    setup = Setup(workers=1)
+    (a,) = setup.links
     setup.accept(1, 2)
     for _ in range(CARELESS_DEATHS):
         assert list(setup.numbers(a)) == [1, 2]

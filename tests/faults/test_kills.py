@@ -56,7 +56,7 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 def start(folder: Path, events: Path, workers: int) -> psutil.Popen:
     (folder / "config.toml").write_text(CONFIG)
-    command = [sys.executable, "-m", "service.cli", "process", str(events), "--json"]
+    command = [sys.executable, "-m", "service", "process", str(events), "--json"]
     command += ["--output", str(folder / "kept.ndjson"), "--config", str(folder / "config.toml")]
     command += ["--workers", str(workers)]
     errors = (folder / "stderr").open("wb")
