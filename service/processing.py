@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 LOOK: Final = 0.05
 """Seconds between two looks at how far it is."""
 
+FLUSH: Final = 0.1
+"""Seconds after which the disk is given what was written: at the end, all would take longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -104,10 +107,12 @@ def process(
         sources = configured_sources(settings, surroundings)
 
         save = _every(settings.state.checkpoint_interval, pipeline.checkpoint)
+        flush = _every(FLUSH, lambda: _flush(pipeline, storage))
 
         def go_on() -> bool:
             progress(pipeline.statistics.settled_bytes)
             save()
+            flush()
             return not failed.is_set() and not stopped()
 
         try:
@@ -120,8 +125,8 @@ def process(
                 source.start()
                 while go_on() and not source.finished.wait(LOOK):
                     pass
-            if pipeline.drain(go_on, checkpoint=False) and storage.checkpoints is not None:
-                _flush(pipeline)
+            if pipeline.drain(go_on, checkpoint=False):
+                _flush(pipeline, storage)
             progress(pipeline.statistics.settled_bytes)
         finally:
             pipeline.stop()
@@ -162,8 +167,10 @@ def _every(seconds: float, do: Callable[[], object]) -> Callable[[], None]:
     return look
 
 
-def _flush(pipeline: Pipeline) -> None:
+def _flush(pipeline: Pipeline, storage: Storage) -> None:
     """Have all output on the disk, before what could make it again is removed."""
+    if storage.checkpoints is None:
+        return
     try:
         pipeline.emitter.flush()
     except OSError as error:
