@@ -17,7 +17,7 @@ _MMAP_THRESHOLD: Final = -3  # M_MMAP_THRESHOLD
 
 _ARENA_MAX: Final = -8  # M_ARENA_MAX
 
-KEPT: Final = 2**26
+KEPT: Final = 2**24
 """Bytes of freed memory at the end of the heap that stay with the process."""
 
 LARGEST: Final = 2**25

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import Final, NamedTuple, Protocol
 
+from service.backlog import Backlog
 from service.block import Block
 from service.passage import Result
 from service.progress import ASKING, NOTHING, Place
@@ -28,9 +29,6 @@ WINDOW: Final = 2
 
 AHEAD: Final = 8
 """Blocks per worker that may be finished while an earlier one is not: bounds the reordering."""
-
-SNAPSHOT_SHARE: Final = 4
-"""A snapshot is taken at most once for so many times its own size of input."""
 
 
 class Link(Protocol):
@@ -73,26 +71,20 @@ class Dispatcher:
     ) -> None:
         """Report each result to ``finished``, possibly twice and in any order.
 
-        ``room``: bytes that may be accepted and not yet emitted. A barrier is wanted after as many
-        that take memory, or ``checkpoint_size`` of any. ``remembers``: there is a state host.
+        ``room`` and ``checkpoint_size`` are those of the ``Backlog``, in bytes; ``remembers``:
+        there is a state host.
         """
         self._finished = finished
         self._retries = retries
-        self._room = room
-        self._checkpoint_size = checkpoint_size
         self._remembers = remembers
         self._ahead = AHEAD * workers
+        self._backlog = Backlog(room=room, references=self._ahead, checkpoint_size=checkpoint_size)
         self._changed = Condition()
         self._links: Sequence[Link] = ()
         self._kept: dict[int, Kept] = {}
         self._accepted = 0
         self._pending: list[int] = []
         self._settled = 0
-        self._unsettled_size = 0
-        self._held = 0
-        self._since_barrier = 0
-        self._held_since_barrier = 0
-        self._blocks_since_barrier = 0
         self._generation = 0
         self._state_address = ""
         self._state_ready = not remembers
@@ -105,39 +97,30 @@ class Dispatcher:
         """Begin right after a block, with what the shared steps remember there."""
         self._settled = self._accepted = block
         self.snapshot = snapshot
+        self._backlog.snapshot_size = len(snapshot or b"")
 
     # ---- the intake's side
 
     def wait_for_room(self) -> None:
         """Wait until another block may be accepted."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._closed or (self._unsettled_size < self._room and not self._holds_much())
-                )
-            )
+            self._changed.wait_for(lambda: self._closed or self._backlog.has_room())
 
     def wants_barrier(self) -> bool:
         """Say whether the next block should be a barrier."""
-        return self._since_barrier >= self._at_least(
-            self._checkpoint_size
-        ) or self._held_since_barrier >= self._at_least(self._room)
+        return self._backlog.wants_barrier()
 
     @property
     def blocks_since_barrier(self) -> int:
         """The blocks accepted since the last barrier."""
-        return self._blocks_since_barrier
+        return self._backlog.blocks_since_barrier
 
     def accept(self, block: Block) -> None:
         """Keep a block and hand it to a worker as soon as one is free."""
         with self._changed:
             self._kept[block.number] = Kept(block)
             self._accepted = block.number
-            self._held += block.held
-            self._unsettled_size += block.size
-            self._since_barrier = 0 if block.barrier else self._since_barrier + block.size
-            self._held_since_barrier = 0 if block.barrier else self._held_since_barrier + block.held
-            self._blocks_since_barrier = 0 if block.barrier else self._blocks_since_barrier + 1
+            self._backlog.accept(block)
             heapq.heappush(self._pending, block.number)
             self._wake()
 
@@ -257,6 +240,7 @@ class Dispatcher:
             if barrier.generation != self._generation or not self._state_ready:
                 return
             self.snapshot = snapshot
+            self._backlog.snapshot_size = len(snapshot or b"")
             for number in [number for number in self._kept if number <= barrier.block]:
                 self._drop(number)
             # In a replay one may wait for a second worker: it was answered and emitted before.
@@ -269,7 +253,7 @@ class Dispatcher:
         """Take note that a block was emitted; the next one is the block after it."""
         with self._changed:
             self._settled = block.number
-            self._unsettled_size -= block.size
+            self._backlog.settle(block)
             if not self._remembers:
                 self._drop(block.number)
             self._changed.notify_all()
@@ -318,20 +302,12 @@ class Dispatcher:
         busy = [number for link in self._links for number in link.in_flight]
         return min(self._settled, min([lowest, *busy]) - 1)
 
-    def _holds_much(self) -> bool:
-        """Say whether what is kept takes too much memory until a barrier on its way has passed."""
-        return self._held > max(self._held_since_barrier, 2 * self._at_least(self._room))
-
-    def _at_least(self, distance: int) -> int:
-        """Return how far barriers are apart: ``distance``, or what the memory's size asks for."""
-        return max(distance, SNAPSHOT_SHARE * len(self.snapshot or b""))
-
     def _suspect(self, place: Place, how: str) -> None:
         if place.block in self._kept:
             self._kept[place.block].suspicion.learn(place, how, self._retries)
 
     def _drop(self, number: int) -> None:
-        self._held -= self._kept.pop(number).block.held
+        self._backlog.drop(self._kept.pop(number).block)
 
     def _wake(self) -> None:
         for link in self._links:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -25,9 +26,11 @@ BYTES_PER_RUN: Final = 512
 """Kept lines are copied run by run where a block has this many bytes for each, else by a mask."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that could not be handled, with all an operator needs to see why."""
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """An event that could not be handled, with all an operator needs to see why.
+
+    Made by the million where lines are no events, so it is a kind that is made fast.
+    """
 
     row: int
     event: bytes
@@ -55,6 +58,18 @@ class Result:
     dropped: dict[str, int] = field(default_factory=dict)
     shadow: dict[str, int] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        # Dead letters travel as columns, in a tenth of the time.
+        names = DeadLetter.__struct_fields__
+        letters = [[*map(attrgetter(name), self.dead)] for name in names]
+        rest = (self.kept_rows, self.dropped, self.shadow, self.counts)
+        return (self.lines, self.accepted, self.emitted, self.kept, letters, rest)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.lines, self.accepted, self.emitted, self.kept, letters, rest = state
+        self.dead = [DeadLetter(*each) for each in zip(*letters, strict=True)]
+        self.kept_rows, self.dropped, self.shadow, self.counts = rest
 
 
 class Passage:

@@ -158,13 +158,13 @@ class QueueSettings(Section):
     """What may wait to be accepted; at the limit, producers wait."""
 
     events: Count = Field(1_000_000, description="how many events may wait")
-    bytes: Size = Field("64MiB", validate_default=True, description="how many bytes may wait")
+    bytes: Size = Field("16MiB", validate_default=True, description="how many bytes may wait")
 
 
 class BlockSettings(Section):
     """When a block, the unit of transport, closes: full or old, whichever is first."""
 
-    bytes: Size = Field("2MiB", validate_default=True, description="closes when it holds this much")
+    bytes: Size = Field("3MiB", validate_default=True, description="closes when it holds this much")
     linger: Seconds = Field(0.0005, description="closes when it is this old")
 
 

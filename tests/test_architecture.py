@@ -34,6 +34,7 @@ LAYERS = [
     {"suspicion", "passage", "sequencer", "sinks", "idempotency", "checkpoint"},
     {"runner", "state_host", "statistics", "dead_letters", "dead_letter_file", "dead_letter_store"},
     {"worker", "emitter", "redrive", "preload"},
+    {"backlog"},
     {"dispatcher"},
     {"intake", "worker_pool"},
     {"guardian", "checkpointer", "recovery"},

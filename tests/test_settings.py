@@ -69,8 +69,8 @@ class TestDefaults:
         }
         assert settings.middleware[0].mode == "enabled"
         assert settings.middleware[0].params == {}
-        assert settings.queue.model_dump() == {"events": 1_000_000, "bytes": 64 * 2**20}
-        assert settings.block.model_dump() == {"bytes": 2**21, "linger": 0.0005}
+        assert settings.queue.model_dump() == {"events": 1_000_000, "bytes": 16 * 2**20}
+        assert settings.block.model_dump() == {"bytes": 3 * 2**20, "linger": 0.0005}
         assert settings.workers.model_dump() == {
             "count": usable_cores(),
             "deadline": 10.0,
@@ -262,8 +262,8 @@ queue.events: expected a whole number (got 1000000.0)
 block.bytes = "512KiB"
 block.bytes: expected at least event.max_event_bytes, 1048576 (got 524288)
 
-event.max_event_bytes = "3MiB"
-block.bytes: expected at least event.max_event_bytes, 3145728 (got 2097152)
+event.max_event_bytes = "4MiB"
+block.bytes: expected at least event.max_event_bytes, 4194304 (got 3145728)
 
 workers.count = true
 workers.count: expected a whole number (got true)

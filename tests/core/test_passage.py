@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from service import passage
 from service.answer import NO_BLAME
 from service.border import CID_RANGE
+from service.passage import DeadLetter, Result
 from service.progress import Lane
 from service.runner import ChainRunner
 from service.sinks.sink import Emission
@@ -197,3 +199,24 @@ def test_every_event_is_accounted_for_whatever_the_steps_do(
     if not any(name in {"Editor", "Numbers"} for (name, _), _ in chosen):
         came = payload.splitlines(keepends=True)
         assert all(left in came for left in result.kept.splitlines(keepends=True))
+
+
+@given(
+    st.lists(
+        st.builds(
+            DeadLetter,
+            row=st.integers(0, 2**40),
+            event=st.binary(),
+            reason=st.text(),
+            middleware=st.none() | st.text(),
+            attempts=st.integers(0, 9),
+            traceback=st.none() | st.just("\udc80 is no character"),
+        )
+    ),
+    st.dictionaries(st.text(), st.integers(0, 9)),
+)
+def test_a_result_travels_between_processes_whole(
+    dead: list[DeadLetter], counts: dict[str, int]
+) -> None:
+    result = Result(7, 6, 5, b"kept", dead, b"\x01", dict(counts), {"a": 1}, {"b": dict(counts)})
+    assert pickle.loads(pickle.dumps(result)) == result  # noqa: S301 - our own
