@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -14,6 +15,8 @@ with importing():
 
 __all__ = ["middleware", "service"]
 
+# Standard output is the daemon's alone: who reads it should see its end when the daemon ends.
+os.dup2(2, 1)
 # A service manager's TERM reaches the whole group; the daemon decides when to end.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
