@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 WITH_CHILDREN = ("run", "process")
 """The commands that start child processes."""
+
+STANDARD_ERROR = 2
+"""The last of the three streams that every process has."""
 
 
 def main() -> None:
@@ -14,6 +18,7 @@ def main() -> None:
 
     In this order, since the first takes longer than all there is to import for the second.
     """
+    _fill_streams()
     if sys.argv[1:2] and sys.argv[1] in WITH_CHILDREN:
         from service.child import prepare_children
 
@@ -22,6 +27,18 @@ def main() -> None:
     from service.cli import main as command_line  # only now: see above
 
     command_line()
+
+
+def _fill_streams() -> None:
+    """Have 0, 1 and 2 lead nowhere if they were closed, here and in children.
+
+    Else what is opened first takes their place: what a child prints would go there, and where a
+    child puts its standard output it would close it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stderr = sys.stderr or os.fdopen(STANDARD_ERROR, "w")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from threading import Condition, Thread
+from typing import Final
 
 from service.checkpoint import Checkpoint, CheckpointFiles
 from service.dispatcher import Barrier, Dispatcher
@@ -21,6 +22,9 @@ from service.state_host import StateClient
 from service.threads import start_thread
 
 log = logging.getLogger(__name__)
+
+PAUSE: Final = 0.1
+"""Seconds at most until a state host that could not be asked for its snapshot is asked again."""
 
 
 class Checkpointer:
@@ -121,7 +125,11 @@ class Checkpointer:
             try:
                 memory = self._memory(barrier)
             except ProcessLost:
-                continue  # the next state host passes this barrier again
+                # If it is dead, the next one passes this barrier again. If it could only not be
+                # asked, nobody would: and what is kept until a barrier may leave no room for one.
+                self._dispatcher.pass_again(barrier)
+                self._dispatcher.wait_for_progress(PAUSE)
+                continue
             self.take(barrier, memory)
 
     def _memory(self, barrier: Barrier) -> bytes | None:

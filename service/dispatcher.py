@@ -230,6 +230,12 @@ class Dispatcher:
             self._barriers = {later for later in self._barriers if later > block}
             return Barrier(block, self._generation, self._state_address)
 
+    def pass_again(self, barrier: Barrier) -> None:
+        """Let ``next_barrier`` return a barrier once more, unless its state host is dead."""
+        with self._changed:
+            if barrier.generation == self._generation and self._state_ready:
+                self._barriers.add(barrier.block)
+
     def adopt_snapshot(self, barrier: Barrier, snapshot: bytes | None) -> None:
         """From now on start state hosts from here; forget the blocks up to it.
 

@@ -19,6 +19,9 @@ from typing import Any, Final, NamedTuple
 LEAST: Final = 2**15
 """Bytes below which a pipe is as good."""
 
+LARGEST: Final = 2**26
+"""Bytes of a slot at most: an address space is no larger for those who want endless blocks."""
+
 
 class Put(NamedTuple):
     """Where something lies: the first ``length`` bytes of a slot."""
@@ -30,13 +33,19 @@ class Put(NamedTuple):
 class Slots:
     """A number of slots of ``size`` bytes each; made by the parent and handed to the child.
 
-    They take no more memory than was ever put into them.
+    They take no more memory than was ever put into them, and are to be closed.
     """
 
     def __init__(self, count: int, size: int) -> None:
-        self._count, self._size, self._next = count, size, 0
-        self._file = _unnamed_file(count * size)
-        self._memory = mmap.mmap(self._file, count * size)
+        """Raise OSError, and leave nothing open, where there is no memory or no file to be had."""
+        self._count, self._size, self._next = count, min(size, LARGEST), 0
+        self._file = _unnamed_file()
+        try:
+            os.ftruncate(self._file, count * self._size)
+            self._memory = mmap.mmap(self._file, count * self._size)
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def put(self, data: bytes) -> bytes | Put:
         """Put ``data`` into the next slot; return where it is, or itself if a pipe suits it."""
@@ -70,12 +79,11 @@ class Slots:
         self._memory = mmap.mmap(self._file, self._count * self._size)
 
 
-def _unnamed_file(size: int) -> int:
+def _unnamed_file() -> int:
     """Return a new file that has no name, so that it is gone with the last who has it open."""
     if sys.platform == "linux":
         file = os.memfd_create("penstock-slots")
     else:
         with tempfile.TemporaryFile() as named:
             file = os.dup(named.fileno())
-    os.ftruncate(file, size)
     return file

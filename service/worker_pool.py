@@ -137,13 +137,17 @@ class WorkerLink:
         self._progress = Progress(1)
         slots = Slots(WINDOW, self._slot_size)
         self._why = ""
-        self._process, pipe = start_child(
-            "penstock-worker",
-            self._folder,
-            "service.worker:run_worker",
-            self._progress,
-            slots,
-        )
+        try:
+            self._process, pipe = start_child(
+                "penstock-worker",
+                self._folder,
+                "service.worker:run_worker",
+                self._progress,
+                slots,
+            )
+        except BaseException:
+            slots.close()  # or each attempt would take one more of the files that are short
+            raise
         return pipe, slots
 
     def _serve(self, pipe: Connection, slots: Slots) -> bool:

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from service import checkpointer
 from service.checkpoint import CheckpointFiles
 from service.checkpointer import Checkpointer
 from service.dead_letter_file import DeadLetterFile
 from service.dispatcher import Barrier
 from service.emitter import Emitter, Outlet
-from service.errors import OutcomeUnknown
+from service.errors import OutcomeUnknown, ProcessLost
 from service.journal.entry import Configuration
 from service.journal.unkept import UnkeptJournal
 from service.origins import Origins
 from service.sinks.sink import Emission, Sink
 from service.statistics import Statistics
+from tests.core.dispatching import LIMIT
 from tests.core.dispatching import Setup as Dispatching
 from tests.core.examples import blank_result, block
 
@@ -127,3 +129,30 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out(
     assert setup.saved() == [2]
     assert "the one before it holds" in caplog.text
     assert setup.memory() == b"more"
+
+
+def test_a_state_host_that_cannot_be_asked_for_a_moment_is_asked_again(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as while there are too many open files: what is kept would leave no room for ever."""
+    troubles = [ProcessLost("too many open files"), ProcessLost("still")]
+
+    class Client:
+        def __init__(self, *_: object) -> None:
+            if troubles:
+                raise troubles.pop()
+
+        def snapshot(self, _: int) -> bytes:
+            return b"memory"
+
+    monkeypatch.setattr(checkpointer, "StateClient", Client)
+    a, b = setup.dispatching.links
+    setup.dispatching.accept(1, 2, barrier=2)
+    for link in (a, b):
+        setup.dispatching.done(link, setup.dispatching.take(link).block.number)
+    setup.emit(1, 2)
+    setup.checkpointer.start(pytest.fail)
+    assert setup.checkpointer.wait_for(2, LIMIT)
+    assert setup.memory() == b"memory"
+    setup.dispatching.dispatcher.close()
+    setup.checkpointer.join()

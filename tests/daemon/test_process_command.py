@@ -191,6 +191,22 @@ def test_an_output_that_cannot_be_written_fails_with_a_message(
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_good_as_one_that_leads_nowhere(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "in.ndjson").write_bytes(_events(1, 10))
+    command = [PENSTOCK, "process", "in.ndjson", "--output", "out.ndjson", *CONFIG]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert (tmp_path / "out.ndjson").read_bytes()
+
+
 def test_a_reader_that_has_enough_ends_the_command_with_a_message(tmp_path: Path) -> None:
     (tmp_path / "in.ndjson").write_bytes(event_lines((10 * n, n) for n in range(100_000)))
     with (
