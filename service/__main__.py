@@ -14,6 +14,16 @@ STANDARD_ERROR = 2
 
 
 def main() -> None:
+    """Run the command that is given; a Ctrl-C before it has begun ends it without a fuss."""
+    try:
+        _start()
+    except KeyboardInterrupt:
+        from service.commands.asking import INTERRUPTED
+
+        sys.exit(INTERRUPTED)
+
+
+def _start() -> None:
     """Start what children are forked from, if there will be any, then read the command line.
 
     In this order, since the first takes longer than all there is to import for the second.
