@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+from types import FrameType
 
 WITH_CHILDREN = ("run", "process")
 """The commands that start child processes."""
@@ -20,6 +22,8 @@ def main() -> None:
     """
     _fill_streams()
     if sys.argv[1:2] and sys.argv[1] in WITH_CHILDREN:
+        # Until the command handles it: an end without clean-up would leave the server's folder.
+        signal.signal(signal.SIGTERM, _end)
         from service.child import prepare_children
 
         with contextlib.suppress(OSError):  # tried again where the first child is started
@@ -27,6 +31,10 @@ def main() -> None:
     from service.cli import main as command_line  # only now: see above
 
     command_line()
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _fill_streams() -> None:
