@@ -22,8 +22,9 @@ def main() -> None:
     """
     _fill_streams()
     if sys.argv[1:2] and sys.argv[1] in WITH_CHILDREN:
-        # Until the command handles it: an end without clean-up would leave the server's folder.
-        signal.signal(signal.SIGTERM, _end)
+        # Until the command handles them: else a traceback, or the server's folder left behind.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
         from service.child import prepare_children
 
         with contextlib.suppress(OSError):  # tried again where the first child is started
