@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+from types import FrameType
 
 WITH_CHILDREN = ("run", "process")
 """The commands that start child processes."""
@@ -14,22 +16,15 @@ STANDARD_ERROR = 2
 
 
 def main() -> None:
-    """Run the command that is given; a Ctrl-C before it has begun ends it without a fuss."""
-    try:
-        _start()
-    except KeyboardInterrupt:
-        from service.commands.asking import INTERRUPTED
-
-        sys.exit(INTERRUPTED)
-
-
-def _start() -> None:
     """Start what children are forked from, if there will be any, then read the command line.
 
     In this order, since the first takes longer than all there is to import for the second.
     """
     _fill_streams()
     if sys.argv[1:2] and sys.argv[1] in WITH_CHILDREN:
+        # Until the command handles them: else a traceback, or the server's folder left behind.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
         from service.child import prepare_children
 
         with contextlib.suppress(OSError):  # tried again where the first child is started
@@ -37,6 +32,10 @@ def _start() -> None:
     from service.cli import main as command_line  # only now: see above
 
     command_line()
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _fill_streams() -> None:

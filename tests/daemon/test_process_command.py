@@ -207,6 +207,22 @@ def test_a_closed_stream_is_as_good_as_one_that_leads_nowhere(closed: str, tmp_p
     assert (tmp_path / "out.ndjson").read_bytes()
 
 
+def test_a_command_that_is_told_to_end_while_it_starts_leaves_no_folder(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    (tmp_path / "in.ndjson").write_bytes(_events(1, 10))
+    with subprocess.Popen(
+        [PENSTOCK, "process", "in.ndjson", "--output", "out.ndjson", *CONFIG],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        eventually(lambda: [*temporary.iterdir()], "the server's folder")
+        process.terminate()
+        process.wait(20)
+    assert [*temporary.iterdir()] == []
+
+
 def test_a_reader_that_has_enough_ends_the_command_with_a_message(tmp_path: Path) -> None:
     (tmp_path / "in.ndjson").write_bytes(event_lines((10 * n, n) for n in range(100_000)))
     with (
