@@ -288,12 +288,12 @@ class Journal:
         self._sync(active, mark)
         # 2. The next one appears; from here on this one is not written any more. A full disk ends
         #    the rotation here, before anything has changed.
-        following = path_of(self._directory, self._link.sequence + 1)
-        Segment.create(following, self._link)
+        path = path_of(self._directory, self._link.sequence + 1)
+        following = Segment.begin(path, self._link, full=self._full)
         # 3. This one becomes a plain file; if not, its log stays beside it and is read with it.
         with half_way():
             active.seal()
-            self._active = Segment.to_write(following, full=self._full)
+            self._active = following
         self._firsts.append(self._link.sequence + 1)
         self._active_bytes = 0
         return self._active

@@ -22,10 +22,13 @@ from zlib import crc32
 import apsw
 
 from service.disk import sync_directory
+from service.errors import StorageFull
 from service.journal.files import (
     damaged,
     first_of,
+    half_way,
     reading,
+    remove_segment,
     shm,
     size_of_file,
     wal,
@@ -80,12 +83,33 @@ class Segment:
 
     @classmethod
     def to_write(cls, path: Path, *, full: bool) -> Segment:
-        """Open the last segment; ``full``: each commit is synced."""
+        """Open the last segment; ``full``: each commit is synced.
+
+        Raises StorageFull, and has nothing open, where there is no room for the index of its log.
+        """
         with writing(path):
-            segment = cls(path, apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE))
-            segment._connection.pragma("synchronous", "full" if full else "normal")
-            segment._connection.wal_autocheckpoint(0)  # SQLite's own hides its errors
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                segment = cls(path, connection)
+                connection.pragma("synchronous", "full" if full else "normal")
+                connection.wal_autocheckpoint(0)  # SQLite's own hides its errors
+            except apsw.Error as error:
+                connection.close()  # now: later it would take the log of the next file so named
+                if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHMSIZE:
+                    raise apsw.FullError(str(error)) from error
+                raise
             return segment
+
+    @classmethod
+    def begin(cls, path: Path, before: Link, *, full: bool) -> Segment:
+        """Create a segment and open it to write; a full disk leaves nothing of it."""
+        cls.create(path, before)
+        try:
+            return cls.to_write(path, full=full)
+        except StorageFull:
+            with half_way():
+                remove_segment(path)
+            raise
 
     @staticmethod
     def create(path: Path, before: Link, rows: Iterable[Row] = ()) -> None:
