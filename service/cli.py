@@ -1,7 +1,8 @@
 """The command line: stdout is data, stderr is messages, and the exit code tells the rest.
 
-0 done, 1 failed, 2 wrong usage, 78 bad configuration, 130 interrupted. Everything heavy is imported
-by the command that needs it, so that ``--help`` and completion answer at once.
+0 done, 1 failed, 2 wrong usage, 78 bad configuration, 130 interrupted, 143 told to end too early to
+have begun. Everything heavy is imported by the command that needs it, so that ``--help`` and
+completion answer at once.
 """
 
 from __future__ import annotations

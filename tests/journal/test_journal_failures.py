@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from service.errors import JournalDamaged, OutcomeUnknown, StorageFull
+from service.journal.segment import Segment
 from tests.journal.damage import crashed
 from tests.journal.failing_disk import FailingDisk, Fault, failing_disk
 from tests.journal.journals import appended, block, opened
@@ -64,6 +65,30 @@ def test_a_disk_that_is_full_when_the_next_segment_is_due_changes_nothing(
         assert [entry.block for entry in appended(it)] == list(range(1, kept + 2))
     with opened(tmp_path) as it:
         assert it.last == kept + 1
+
+
+def test_a_disk_too_full_to_open_the_next_segment_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for its file, and none for the index that SQLite makes of its log."""
+
+    def too_full(*_: Any) -> None:
+        error = apsw.IOError("disk I/O error")
+        error.extendedresult = apsw.SQLITE_IOERR_SHMSIZE  # type: ignore[attr-defined]  # not in stubs
+        raise error
+
+    with opened(tmp_path) as it:
+        it.append(block(1, BIG * 3))
+        before = sorted(tmp_path.rglob("*.segment"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Segment, "__init__", too_full)
+            with pytest.raises(StorageFull, match="make room"):
+                it.append(block(2, BIG))
+        assert sorted(tmp_path.rglob("*.segment")) == before
+        it.append(block(2, BIG))
+        assert len([*tmp_path.rglob("*.segment")]) == len(before) + 1
+    with opened(tmp_path) as it:
+        assert appended(it) == [block(1, BIG * 3), block(2, BIG)]
 
 
 def test_a_full_disk_does_not_keep_the_journal_from_giving_room_back(
