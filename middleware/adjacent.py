@@ -23,7 +23,7 @@ from middleware.point_times import (
     unpack,
 )
 
-FORMAT = 1
+FORMAT = 2
 
 MOST_MEETING: Final = 12
 """Events near each other in a batch from which on they are taken one by one."""
@@ -158,7 +158,7 @@ class AdjacentSuppressor(SharedMiddleware):
                 "restore it with the version of Penstock that wrote it"
             )
             raise ContractError(message)
-        memories = {value: unpack(points, times) for value, points, times in state["memories"]}
+        memories = {value: unpack(*pages) for value, *pages in state["memories"]}
         self._start_anew()
         if tuple(state["by"]) != self._by:
             return

@@ -133,12 +133,18 @@ class PointTimes:
         numbers = self._numbers[pages[places >> self._shift]]
         return (numbers << self._shift) | (places & self._low_bits), times[places]
 
-    def pairs(self) -> tuple[Points, Times]:
-        """Return the points held, int64[n] in any order, and their times, float64[n]; fast."""
+    def pages(self) -> tuple[int, Points, Times]:
+        """Return all that is held, fast: ``shift``, n page numbers, and float64[n << shift] times.
+
+        A page has the times of ``1 << shift`` points, NEVER for those that are not held. Where the
+        table's own pages are less than half full, there is one for each point instead.
+        """
         times = self._used()
+        if 2 * len(self) >= len(times) - (1 << self._shift):
+            return self._shift, self._numbers[1 : self._last + 1], times[1 << self._shift :]
         places = np.flatnonzero(times > NEVER)
         numbers = self._numbers[places >> self._shift]
-        return (numbers << self._shift) | (places & self._low_bits), times[places]
+        return 0, (numbers << self._shift) | (places & self._low_bits), times[places]
 
     def _used(self) -> Times:
         return self._times[: (self._last + 1) << self._shift]
@@ -245,22 +251,26 @@ Memory = PointTimes | dict[int, float]
 """The latest time by point: a table for millions, a dict where there are few."""
 
 
-def pack(memory: Memory) -> list[bytes]:
-    """Return the points, in any order, and their times, as little-endian columns.
+def pack(memory: Memory) -> tuple[int, bytes, bytes]:
+    """Return pages as ``PointTimes.pages`` does, in any order, in little-endian columns.
 
-    The stream waits meanwhile, so millions of points are not sorted here.
+    The stream waits meanwhile, so millions of points are neither sorted nor picked out here.
     """
     if isinstance(memory, PointTimes):
-        points, times = memory.pairs()
+        shift, numbers, times = memory.pages()
     else:
-        points = np.array(sorted(memory), np.int64)
-        times = np.array([memory[point] for point in points.tolist()], np.float64)
-    return [points.astype("<i8").tobytes(), times.astype("<f8").tobytes()]
-
-
-def unpack(points: bytes, times: bytes) -> tuple[Points, Times]:
-    """Return what ``pack`` packed: points int64[n] and times float64[n]."""
+        shift, numbers = 0, np.array(sorted(memory), np.int64)
+        times = np.array([memory[point] for point in numbers.tolist()], np.float64)
     return (
-        np.frombuffer(points, "<i8").astype(np.int64),
-        np.frombuffer(times, "<f8").astype(np.float64),
+        shift,
+        numbers.astype("<i8", copy=False).tobytes(),
+        times.astype("<f8", copy=False).tobytes(),
     )
+
+
+def unpack(shift: int, numbers: bytes, times: bytes) -> tuple[Points, Times]:
+    """Return what ``pack`` packed: points int64[n] and times float64[n]."""
+    number = np.frombuffer(numbers, "<i8").astype(np.int64)
+    time = np.frombuffer(times, "<f8").astype(np.float64)
+    places = np.flatnonzero(time > NEVER)
+    return (number[places >> shift] << shift) | (places & ((1 << shift) - 1)), time[places]

@@ -123,7 +123,23 @@ def test_packed_columns_come_back() -> None:
     points, times = unpack(*pack(memory))
     assert points.tolist() == [-2, 3]
     assert times.tolist() == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 300, 2**54], ids="every {}".format)
+def test_a_packed_table_comes_back(step: int) -> None:
+    points = np.arange(-500, 500) * step
     table = PointTimes()
-    raise_all(table, points, times)
-    again = sorted(zip(*map(tuple, unpack(*pack(table))), strict=True))
-    assert again == sorted(memory.items())
+    raise_all(table, points, points / 7)
+    again, times = unpack(*pack(table))
+    order = np.argsort(again)
+    assert again[order].tolist() == points.tolist()
+    assert times[order].tolist() == (points / 7).tolist()
+
+
+def test_the_full_pages_of_a_table_are_packed_as_they_are() -> None:
+    table = PointTimes()
+    raise_all(table, np.arange(2_560), np.zeros(2_560))
+    shift, numbers, times = pack(table)
+    assert (shift, len(numbers), len(times)) == (8, 8 * 10, 8 * 2_560)
+    table.forget(1.0)
+    assert pack(table) == (0, b"", b"")
