@@ -169,12 +169,27 @@ class PointTimes:
 
     def _add(self, numbers: Points, coming: Points) -> None:
         """Add pages that are missing for ``coming``, at another page size if room is short."""
-        if self._last + len(numbers) > self._most:
+        if self._last + len(numbers) > self._most and not self._grow(len(numbers)):
             coming = _different(coming)
             self._lay_out(*self.items(), coming)
             numbers = _distinct(coming >> self._shift)
             numbers = numbers[self._find(numbers) == 0]
         self._append(numbers)
+
+    def _grow(self, count: int) -> bool:
+        """Make room for ``count`` more pages where the size of pages may stay; say whether it may.
+
+        It may where it is the largest, and still not too large for what is held.
+        """
+        most = (self._last + count) * 3 // 2
+        allowed = BYTES_PER_POINT * (len(self) + count) + SMALL_TABLE
+        if self._shift < LARGEST_SHIFT or _bytes(self._shift, most) > allowed:
+            return False
+        numbers, times = self._numbers[1 : self._last + 1], self._used()
+        self._allocate(self._shift, most)
+        self._append(numbers)
+        self._used()[:] = times
+        return True
 
     def _lay_out(self, points: Points, times: Times, coming: Points = NO_POINTS) -> None:
         """Build the table anew from points in rising order, with room for those ``coming``."""
@@ -184,20 +199,23 @@ class PointTimes:
         for shift in range(LARGEST_SHIFT, SMALLEST_SHIFT - 1, -1):
             pages = _distinct(planned >> shift)
             most = max(len(pages) * 3 // 2, FEWEST_PAGES)
-            bits = (2 * most).bit_length()
-            if (4 << bits) + (most + 2) * (8 + (8 << shift)) <= allowed:
+            if _bytes(shift, most) <= allowed:
                 break
+        self._allocate(shift, most)
+        self._append(_distinct(points >> shift))
+        self._times[self._places(points, self.find(points))] = times
+
+    def _allocate(self, shift: int, most: int) -> None:
+        """Begin anew, with room for so many pages."""
         self._shift = shift
         self._low_bits = (1 << shift) - 1
         self._most = most
         self._last = 0
-        self._bits = bits
-        self._slots = np.zeros(1 << bits, np.int32)
+        self._bits = _bits(most)
+        self._slots = np.zeros(1 << self._bits, np.int32)
         self._numbers = np.full(most + 2, NO_PAGE)
         self._times = np.zeros((most + 2) << shift)  # memory that is not touched is not taken
         self._used().fill(NEVER)
-        self._append(_distinct(points >> shift))
-        self._times[self._places(points, self.find(points))] = times
 
     def _append(self, numbers: Points) -> None:
         """Append pages, all different and none held, and enter each in the hash table."""
@@ -233,6 +251,16 @@ class PointTimes:
         """Return the slot where the search for each page starts (Fibonacci hashing, Knuth 6.4)."""
         mixed = numbers.view(np.uint64) * np.uint64(MULTIPLIER)
         return (mixed >> np.uint64(64 - self._bits)).view(np.int64)
+
+
+def _bits(most: int) -> int:
+    """Return how many bits the numbers of the slots for so many pages have."""
+    return (2 * most).bit_length()
+
+
+def _bytes(shift: int, most: int) -> int:
+    """Return what a table with room for so many pages takes."""
+    return (4 << _bits(most)) + (most + 2) * (8 + (8 << shift))
 
 
 def _different(numbers: Points) -> Points:

@@ -143,3 +143,18 @@ def test_the_full_pages_of_a_table_are_packed_as_they_are() -> None:
     assert (shift, len(numbers), len(times)) == (8, 8 * 10, 8 * 2_560)
     table.forget(1.0)
     assert pack(table) == (0, b"", b"")
+
+
+def test_a_dense_table_grows_and_keeps_all_it_holds() -> None:
+    table = PointTimes()
+    pieces = np.split(RANDOM.permutation(900_000), 9)
+    sizes = []
+    for number, piece in enumerate(pieces):
+        raise_all(table, piece + number * 900_000, piece / 3)
+        sizes.append(table.nbytes)
+        assert table.nbytes <= BYTES_PER_POINT * len(table) + SMALL_TABLE
+    assert len(set(sizes)) > 3, "it grew several times"
+    for number, piece in enumerate(pieces):
+        points = piece + number * 900_000
+        assert (table.latest(points, table.find(points), 0) == piece / 3).all()
+    assert len(table) == 900_000
