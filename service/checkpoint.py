@@ -27,9 +27,13 @@ from service.journal.entry import Configuration
 
 log = logging.getLogger(__name__)
 
-MAGIC: Final = b"penstock checkpoint 1\n"
+MAGIC: Final = b"penstock checkpoint 2\n"
 KEPT: Final = 2
-_HEADER: Final = struct.Struct("<IQ")
+_CRC: Final = struct.Struct("<I")
+"""Of all that follows."""
+
+_LENGTH: Final = struct.Struct("<Q")
+"""Of the checkpoint without its memory, which comes last."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -43,7 +47,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     sequence: int
     chain: ChainVersion
     configuration: Configuration
-    memory: bytes | None
+    memory: memoryview | None
     sinks: dict[str, Any]
     dead_letters: Any
     origins: dict[str, Any]
@@ -94,11 +98,14 @@ class CheckpointFiles:
         """
         path = self._directory / f"{checkpoint.block:016d}.checkpoint"
         unfinished = path.with_suffix(".unfinished")
-        data = msgspec.msgpack.encode(checkpoint)
+        head = msgspec.msgpack.encode(msgspec.structs.replace(checkpoint, memory=None))
+        memory = checkpoint.memory or b""  # encoded, it is never empty
+        length = _LENGTH.pack(len(head))
+        crc = zlib.crc32(memory, zlib.crc32(length + head))
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         descriptor = os.open(unfinished, flags, 0o600)
         try:
-            for piece in (MAGIC, _HEADER.pack(zlib.crc32(data), len(data)), data):
+            for piece in (MAGIC, _CRC.pack(crc), length, head, memory):
                 write_all(descriptor, piece)
             _sync(descriptor, unfinished)
         finally:
@@ -126,20 +133,21 @@ class CheckpointFiles:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint in a file; raises PipelineFailed when it is damaged."""
     try:
-        data = path.read_bytes()
+        data = memoryview(path.read_bytes())
     except OSError as error:
         raise PipelineFailed(f"{path}: cannot be read: {error.strerror}") from error
-    start = len(MAGIC) + _HEADER.size
-    body = data[start:]
-    if not data.startswith(MAGIC):
+    if bytes(data[: len(MAGIC)]) != MAGIC:
         raise PipelineFailed(f"{path}: is no checkpoint of this version of penstock, or is damaged")
-    if len(data) < start or _HEADER.unpack_from(data, len(MAGIC)) != (zlib.crc32(body), len(body)):
+    crc, body = data[len(MAGIC) :][: _CRC.size], data[len(MAGIC) + _CRC.size :]
+    if len(body) < _LENGTH.size or _CRC.unpack(crc)[0] != zlib.crc32(body):
         raise PipelineFailed(f"{path}: this checkpoint is damaged (its CRC is wrong)")
+    start = _LENGTH.size + _LENGTH.unpack_from(body)[0]
     try:
-        return msgspec.msgpack.decode(body, type=Checkpoint)
+        checkpoint = msgspec.msgpack.decode(body[_LENGTH.size : start], type=Checkpoint)
     except msgspec.DecodeError as error:
         message = f"{path}: this checkpoint is of another version of penstock: {error}"
         raise PipelineFailed(message) from error
+    return msgspec.structs.replace(checkpoint, memory=body[start:] or None)
 
 
 def _sync_directory(directory: Path) -> None:

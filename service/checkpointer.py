@@ -18,7 +18,7 @@ from service.emitter import Emitter, Mark
 from service.errors import OutcomeUnknown, ProcessLost
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
-from service.state_host import StateClient
+from service.snapshot import Encoded
 from service.threads import start_thread
 
 log = logging.getLogger(__name__)
@@ -37,15 +37,15 @@ class Checkpointer:
         journal: Journal,
         files: CheckpointFiles | None,
         configuration: Configuration,
-        host_key: bytes | None,
+        fetch: Callable[[str, int], Encoded] | None,
     ) -> None:
-        """``host_key`` opens the state host, None where no step remembers."""
+        """``fetch`` gets a snapshot, by the state host's address and the block, where there are."""
         self._dispatcher = dispatcher
         self._emitter = emitter
         self._journal = journal
         self._files = files
         self._configuration = configuration
-        self._host_key = host_key
+        self._fetch = fetch
         self._changed = Condition()
         self._thread: Thread | None = None
         self.block = dispatcher.last_settled
@@ -65,7 +65,7 @@ class Checkpointer:
         with self._changed:
             return self._changed.wait_for(lambda: self.block >= block, limit)
 
-    def save(self, mark: Mark, memory: bytes | None) -> None:
+    def save(self, mark: Mark, memory: Encoded | None) -> None:
         """Make the state at a mark the one to start from, in this order.
 
         1. The journal is synced: a checkpoint is never ahead of it.
@@ -83,7 +83,7 @@ class Checkpointer:
             sequence=mark.block.sequence,
             chain=mark.block.chain,
             configuration=self._configuration,
-            memory=memory,
+            memory=None if memory is None else memoryview(memory),
             sinks=mark.sinks,
             dead_letters=mark.dead_letters,
             origins=mark.origins,
@@ -108,7 +108,7 @@ class Checkpointer:
                 error,
             )
 
-    def take(self, barrier: Barrier, memory: bytes | None) -> None:
+    def take(self, barrier: Barrier, memory: Encoded | None) -> None:
         """Save the state at a barrier, and let the memory be the one to start state hosts from.
 
         A barrier that was saved before passes again when the state host died too soon after.
@@ -132,7 +132,7 @@ class Checkpointer:
                 continue
             self.take(barrier, memory)
 
-    def _memory(self, barrier: Barrier) -> bytes | None:
-        if self._host_key is None:
+    def _memory(self, barrier: Barrier) -> Encoded | None:
+        if self._fetch is None:
             return None
-        return StateClient(barrier.state_address, self._host_key).snapshot(barrier.block)
+        return self._fetch(barrier.state_address, barrier.block)

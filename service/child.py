@@ -34,6 +34,8 @@ from service.slots import Slots
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
+    from service.shared_file import SharedFile
+
 ORPHANED = 75
 """Exit code of a child whose daemon died."""
 
@@ -61,7 +63,7 @@ def prepare_children() -> None:
 
 
 def start_child(
-    title: str, folder: Path, target: str, *shared: Progress | Slots
+    title: str, folder: Path, target: str, *shared: Progress | Slots | SharedFile
 ) -> tuple[ForkServerProcess, Connection]:
     """Start a child and return it with our end of its pipe.
 
@@ -100,7 +102,11 @@ def end_child(process: ForkServerProcess) -> None:
 
 
 def _run_child(
-    title: str, folders: list[str], target: str, pipe: Connection, *shared: Progress | Slots
+    title: str,
+    folders: list[str],
+    target: str,
+    pipe: Connection,
+    *shared: Progress | Slots | SharedFile,
 ) -> None:
     """Settle in, before anything heavy is imported, and run the target."""
     # The terminal's Ctrl-C and a service manager's TERM reach the whole group; the daemon decides.

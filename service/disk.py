@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of ``data``; raises OSError, with part of it written."""
     view = memoryview(data)
     while view:

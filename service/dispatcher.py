@@ -21,6 +21,7 @@ from service.backlog import Backlog
 from service.block import Block
 from service.passage import Result
 from service.progress import ASKING, NOTHING, Place
+from service.snapshot import Encoded
 from service.suspicion import Suspicion
 from service.worker import Task
 
@@ -90,10 +91,10 @@ class Dispatcher:
         self._state_ready = not remembers
         self._barriers: set[int] = set()
         self._closed = False
-        self.snapshot: bytes | None = None
+        self.snapshot: Encoded | None = None
         """The memory that the next state host starts from, None at the very beginning."""
 
-    def start_from(self, block: int, snapshot: bytes | None) -> None:
+    def start_from(self, block: int, snapshot: Encoded | None) -> None:
         """Begin right after a block, with what the shared steps remember there."""
         self._settled = self._accepted = block
         self.snapshot = snapshot
@@ -236,7 +237,7 @@ class Dispatcher:
             if barrier.generation == self._generation and self._state_ready:
                 self._barriers.add(barrier.block)
 
-    def adopt_snapshot(self, barrier: Barrier, snapshot: bytes | None) -> None:
+    def adopt_snapshot(self, barrier: Barrier, snapshot: Encoded | None) -> None:
         """From now on start state hosts from here; forget the blocks up to it.
 
         Comes too late when the state host has died since: the next one may be starting from the

@@ -108,7 +108,7 @@ class Pipeline:
             storage.journal,
             storage.checkpoints,
             recovered.configuration,
-            self._host.key if chain.remembers else None,
+            self._host.snapshot if chain.remembers else None,
         )
         self.links = [self._link(index) for index in range(settings.workers.count)]
         self._dispatcher.connect(self.links)
@@ -256,6 +256,7 @@ class Pipeline:
             link.stop()
         self.keeper.stop()
         self.checkpointer.join()
+        self._host.close()
         self.emitter.stop()
         for thread in self._threads:
             thread.join(None if self._drained else STUCK_LIMIT)

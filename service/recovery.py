@@ -28,8 +28,8 @@ from service.journal.entry import (
     read_chain,
 )
 from service.journal.journal import BLOCK, GONE, Journal
-from service.sequencer import Snapshot
 from service.settings import EventSettings, MiddlewareSettings, Settings
+from service.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +141,7 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
     journal.append(chain_entry(recovered.last_block + 1, change))
     memory = recovered.checkpoint.memory
     if memory is not None:
-        memory = msgspec.msgpack.encode(
-            msgspec.msgpack.decode(memory, type=Snapshot).without(names)
-        )
+        memory = memoryview(b"".join(Snapshot.decode(memory).without(names).pieces()))
     checkpoint = msgspec.structs.replace(recovered.checkpoint, memory=memory)
     return replace(recovered, chain=chain, checkpoint=checkpoint)
 

@@ -22,6 +22,7 @@ from service.runner import ChainRunner
 from service.sequencer import Sequencer
 from service.settings import EventSettings
 from service.sinks.sink import Emission
+from service.snapshot import Snapshot
 
 
 class Difference(NamedTuple):
@@ -131,7 +132,7 @@ class _ReplayedChain:
         event: EventSettings,
         chain: ChainVersion,
         retries: int,
-        memory: bytes | None = None,
+        memory: Snapshot | None = None,
     ) -> None:
         self.chain = chain
         self._event = event

@@ -14,10 +14,9 @@ Plain code that threads run; the state host only places it in a process of its o
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Condition
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,6 +25,7 @@ from middleware.contract import Batch, SharedMiddleware
 from service.answer import Answer, Asker, Blame, Failure
 from service.chain import Step
 from service.errors import PipelineFailed
+from service.snapshot import Snapshot, StepMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +43,6 @@ class Question:
     blame: Blame
     settled: int
     barrier: bool
-
-
-class StepMemory(msgspec.Struct, frozen=True):
-    """One shared step's part of a snapshot: its memory and the switches it has seen."""
-
-    name: str
-    use: str
-    params: dict[str, Any]
-    resets: int
-    state: msgspec.Raw
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """The memory of every shared step right after one block."""
-
-    block: int
-    memories: dict[str, StepMemory]
-
-    def memory(self, step: Step) -> StepMemory | None:
-        """Return what ``step`` remembers, None if it is not known or was another middleware."""
-        memory = self.memories.get(step.name)
-        return memory if memory is not None and memory.use == step.use else None
-
-    def without(self, names: Collection[str]) -> Snapshot:
-        """Return the snapshot without what some steps remember."""
-        left = {name: each for name, each in self.memories.items() if name not in names}
-        return Snapshot(self.block, left)
 
 
 class StepSequence:
@@ -120,7 +93,7 @@ class StepSequence:
         step = self._step
         # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
         try:
-            state = msgspec.Raw(msgspec.msgpack.encode(self._middleware.snapshot()))
+            state = msgspec.msgpack.encode(self._middleware.snapshot())
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise PipelineFailed(f"{step.name}: its memory cannot be kept: {reason}") from error
@@ -176,15 +149,13 @@ class Sequencer:
     """All shared steps of the chain, each with its own sequence."""
 
     def __init__(
-        self, steps: Sequence[Step], askers: Sequence[Asker], snapshot: bytes | None
+        self, steps: Sequence[Step], askers: Sequence[Asker], snapshot: Snapshot | None
     ) -> None:
-        """Start empty, or from an encoded snapshot; ``askers`` has one for each step.
+        """Start empty, or from a snapshot; ``askers`` has one for each step.
 
         A step that the snapshot does not know, or knows as another middleware, starts empty.
         """
-        start = (
-            Snapshot(0, {}) if snapshot is None else msgspec.msgpack.decode(snapshot, type=Snapshot)
-        )
+        start = snapshot or Snapshot(0, [])
         self.block = start.block
         self._sequences = {
             index: StepSequence(step, asker, start.memory(step), start.block)
@@ -196,17 +167,13 @@ class Sequencer:
         """Return the answer of one step to one block; waits until all earlier blocks were asked."""
         return self._sequences[question.index].answer(question)
 
-    def snapshot(self, block: int) -> bytes:
-        """Return the snapshot taken at a barrier that every step has passed, encoded."""
-        return _encoded(block, [sequence.snapshot(block) for sequence in self._sequences.values()])
+    def snapshot(self, block: int) -> Snapshot:
+        """Hand over the snapshot taken at a barrier that every step has passed."""
+        return Snapshot(block, [each.snapshot(block) for each in self._sequences.values()])
 
-    def snapshot_now(self, block: int) -> bytes:
-        """Return what is remembered now, ``block`` being the last one asked about, encoded."""
-        return _encoded(block, [sequence.memory() for sequence in self._sequences.values()])
-
-
-def _encoded(block: int, memories: Sequence[StepMemory]) -> bytes:
-    return msgspec.msgpack.encode(Snapshot(block, {memory.name: memory for memory in memories}))
+    def snapshot_now(self, block: int) -> Snapshot:
+        """Return what is remembered now, ``block`` being the last one asked about."""
+        return Snapshot(block, [each.memory() for each in self._sequences.values()])
 
 
 def _packed(answer: Answer) -> bytes:

@@ -39,7 +39,7 @@ class Slots:
     def __init__(self, count: int, size: int) -> None:
         """Raise OSError, and leave nothing open, where there is no memory or no file to be had."""
         self._count, self._size, self._next = count, min(size, LARGEST), 0
-        self._file = _unnamed_file()
+        self._file = unnamed_file()
         try:
             os.ftruncate(self._file, count * self._size)
             self._memory = mmap.mmap(self._file, count * self._size)
@@ -79,7 +79,7 @@ class Slots:
         self._memory = mmap.mmap(self._file, self._count * self._size)
 
 
-def _unnamed_file() -> int:
+def unnamed_file() -> int:
     """Return a new file that has no name, so that it is gone with the last who has it open."""
     if sys.platform == "linux":
         file = os.memfd_create("penstock-slots")

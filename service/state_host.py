@@ -24,6 +24,8 @@ from service.child import end_child, start_child
 from service.errors import PipelineFailed, ProcessLost
 from service.progress import Place, Progress
 from service.sequencer import Question, Sequencer
+from service.shared_file import SharedFile
+from service.snapshot import Encoded, Snapshot
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -42,8 +44,11 @@ class StateManager(BaseManager):
 class HostedSequencer:
     """The sequencer as the manager serves it: it does not outlive a memory it cannot trust."""
 
-    def __init__(self, sequencer: Sequencer) -> None:
+    def __init__(self, sequencer: Sequencer, memory: SharedFile) -> None:
+        """``memory`` is where snapshots are put."""
         self._sequencer = sequencer
+        self._memory = memory
+        self._unsent: Snapshot | None = None
 
     def ask(self, question: Question) -> Answer:
         """Return the answer of one step to one block."""
@@ -60,9 +65,15 @@ class HostedSequencer:
             )
             os._exit(BATCH_RAISED)
 
-    def snapshot(self, block: int) -> bytes:
-        """Return the encoded snapshot taken at a barrier."""
-        return self._sequencer.snapshot(block)
+    def put_snapshot(self, block: int) -> None:
+        """Put the snapshot taken at a barrier into the file; raises KeyError if there is none.
+
+        Raises OSError when it cannot be put there: then it may be asked for again.
+        """
+        if self._unsent is None or self._unsent.block != block:
+            self._unsent = self._sequencer.snapshot(block)
+        self._memory.put(self._unsent.pieces())
+        self._unsent = None
 
 
 class StateClient:
@@ -70,7 +81,7 @@ class StateClient:
 
     def __init__(self, address: str, key: bytes) -> None:
         """Connect; raises ProcessLost."""
-        StateManager.register("sequencer", exposed=("ask", "snapshot"))
+        StateManager.register("sequencer", exposed=("ask", "put_snapshot"))
         manager = StateManager(address=address, authkey=key)
         try:
             manager.connect()
@@ -86,13 +97,12 @@ class StateClient:
             raise ProcessLost("the state host is gone") from error
         return answer
 
-    def snapshot(self, block: int) -> bytes:
-        """Return the encoded snapshot taken at a barrier; raises ProcessLost."""
+    def put_snapshot(self, block: int) -> None:
+        """Have the snapshot taken at a barrier put into the shared file; raises ProcessLost."""
         try:
-            snapshot: bytes = self._sequencer.snapshot(block)
+            self._sequencer.put_snapshot(block)
         except (OSError, EOFError, KeyError) as error:
             raise ProcessLost("the state host is gone, or has another generation") from error
-        return snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,6 @@ class StatePlan:
     key: bytes
     steps: tuple[Step, ...]
     retries: int
-    snapshot: bytes | None
 
 
 class StateHost:
@@ -118,8 +127,10 @@ class StateHost:
         self.address = ""
         self._process: ForkServerProcess | None = None
         self._progress = Progress(0)
+        self._memory: SharedFile | None = None
+        """Snapshots pass here, to each state host and from it; one at a time, as there is one."""
 
-    def start(self, snapshot: bytes | None) -> None:
+    def start(self, snapshot: Encoded | None) -> None:
         """Start a new generation from a snapshot and wait until it listens.
 
         Raises PipelineFailed when a middleware cannot be opened or restored, ProcessLost when the
@@ -129,12 +140,18 @@ class StateHost:
         self.address = str(self._folder / f"state-{self.generation}")
         self._progress = Progress(len(self._steps))
         try:
+            self._memory = self._memory or SharedFile()
+            self._memory.put([] if snapshot is None else [snapshot])
             self._process, pipe = start_child(
-                "penstock-state", self._folder, "service.state_host:run_state_host", self._progress
+                "penstock-state",
+                self._folder,
+                "service.state_host:run_state_host",
+                self._progress,
+                self._memory,
             )
         except OSError as error:  # too many processes, or files: it may pass
             raise ProcessLost(f"the state host cannot be started: {error}") from error
-        plan = StatePlan(self.address, self.key, tuple(self._steps), self._retries, snapshot)
+        plan = StatePlan(self.address, self.key, tuple(self._steps), self._retries)
         try:
             pipe.send(plan)
             problem = pipe.recv() if pipe.poll(START_LIMIT) else "it took too long"
@@ -144,6 +161,21 @@ class StateHost:
             pipe.close()
         if problem is not None:
             raise PipelineFailed(f"the state host cannot start: {problem}")
+
+    def snapshot(self, address: str, block: int) -> memoryview:
+        """Return the encoded snapshot that the host at ``address`` took at a barrier.
+
+        Raises ProcessLost.
+        """
+        StateClient(address, self.key).put_snapshot(block)
+        assert self._memory is not None  # noqa: S101 - a state host was started
+        return self._memory.take()
+
+    def close(self) -> None:
+        """Let go of what is shared; when no state host lives any more, nor is asked."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
 
     def wait(self) -> int:
         """Wait until the state host is dead; return its exit code."""
@@ -167,13 +199,15 @@ class StateHost:
         return list(self._progress.places())
 
 
-def run_state_host(pipe: Connection, progress: Progress) -> None:
+def run_state_host(pipe: Connection, progress: Progress, memory: SharedFile) -> None:
     """Take the plan, restore the memory, then serve until killed."""
     try:
         plan: StatePlan = pipe.recv()
         askers = [Asker(progress.lane(index), plan.retries) for index in range(len(plan.steps))]
-        hosted = HostedSequencer(Sequencer(plan.steps, askers, plan.snapshot))
-        StateManager.register("sequencer", lambda: hosted, exposed=("ask", "snapshot"))
+        snapshot = memory.take()
+        start = Snapshot.decode(snapshot) if snapshot else None
+        hosted = HostedSequencer(Sequencer(plan.steps, askers, start), memory)
+        StateManager.register("sequencer", lambda: hosted, exposed=("ask", "put_snapshot"))
         server = StateManager(address=plan.address, authkey=plan.key).get_server()
     except EOFError:
         return

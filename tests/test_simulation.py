@@ -26,6 +26,7 @@ from service.runner import ChainRunner
 from service.sequencer import Sequencer
 from service.settings import EventSettings
 from service.sinks.sink import Emission, Sink
+from service.snapshot import Snapshot
 from service.statistics import Statistics
 from service.worker import Task
 
@@ -95,7 +96,8 @@ class Simulation:
 
     def start_state_host(self) -> None:
         askers = [Asker(local_lane(), 0) for _ in STEPS]
-        self.sequencer = Sequencer(STEPS, askers, self.dispatcher.snapshot)
+        start = self.dispatcher.snapshot
+        self.sequencer = Sequencer(STEPS, askers, None if start is None else Snapshot.decode(start))
         self.generation += 1
         self.dispatcher.state_ready(self.generation, "")
         self.asked = self.sequencer.block
@@ -150,7 +152,8 @@ class Simulation:
     def take_checkpoint(self) -> None:
         barrier = self.dispatcher.next_barrier(limit=0)
         if barrier is not None:
-            self.dispatcher.adopt_snapshot(barrier, self.sequencer.snapshot(barrier.block))
+            snapshot = b"".join(self.sequencer.snapshot(barrier.block).pieces())
+            self.dispatcher.adopt_snapshot(barrier, snapshot)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from service.progress import local_lane
 from service.runner import ChainRunner
 from service.sequencer import Question, Sequencer
 from service.settings import EventSettings
+from service.snapshot import Snapshot
 
 NOW = 1_000_000.0
 """When the examples were received; max_future is measured from here."""
@@ -67,7 +68,7 @@ def block(
     return Block(number, payload, parts or (part_of(payload),), version, barrier)
 
 
-def sequencer(steps: Iterable[Step], snapshot: bytes | None = None) -> Sequencer:
+def sequencer(steps: Iterable[Step], snapshot: Snapshot | None = None) -> Sequencer:
     steps = tuple(steps)
     askers = [Asker(local_lane(), RETRIES) for _ in steps]
     return Sequencer(steps, askers, snapshot)

@@ -32,6 +32,7 @@ from service.runner import ChainRunner
 from service.sequencer import Sequencer
 from service.settings import BlockSettings, Settings, SinkSettings, StateSettings
 from service.sinks.ndjson import NdjsonSink
+from service.snapshot import Snapshot
 from service.state_directory import open_storage
 from service.statistics import Statistics, Totals
 from tests.faults.failing_sink import FailingSink, Impatient
@@ -165,7 +166,7 @@ class SimulatedDaemon:
         barrier = self.dispatcher.next_barrier(limit=0)
         if barrier is None:
             return None
-        memory = self._sequencer.snapshot(barrier.block)
+        memory = b"".join(self._sequencer.snapshot(barrier.block).pieces())
         self.checkpointer.save(self.emitter.mark(barrier.block), memory)
         self.dispatcher.adopt_snapshot(barrier, memory)
         return barrier.block
@@ -267,7 +268,9 @@ class SimulatedDaemon:
 
     def _start_state_host(self) -> None:
         askers = [Asker(local_lane(), 0) for _ in self._steps]
-        self._sequencer = Sequencer(self._steps, askers, self.dispatcher.snapshot)
+        start = self.dispatcher.snapshot
+        memory = None if start is None else Snapshot.decode(start)
+        self._sequencer = Sequencer(self._steps, askers, memory)
         self._generation += 1
         self.dispatcher.state_ready(self._generation, "")
         self._asked = self._sequencer.block

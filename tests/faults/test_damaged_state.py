@@ -109,7 +109,7 @@ def live(directory: Path, segment: int) -> dict[int, tuple[ChainVersion, list[by
     """Let a daemon accept, emit and save, then crash; return what it accepted by block."""
     choice = random.Random(3)
     chain = ChainVersion(1, STEPS)
-    daemon = SimulatedDaemon(directory, STEPS, checkpoint_size=500, segment=segment)
+    daemon = SimulatedDaemon(directory, STEPS, checkpoint_size=1_200, segment=segment)
     accepted = {}
     for number in range(30):
         pairs = [(choice.randrange(12), float(choice.randrange(120))) for _ in range(5)]

@@ -1,0 +1,83 @@
+"""Snapshots: what steps remember crosses processes and the disk in one piece, and comes back."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.answer import NO_BLAME
+from service.shared_file import SharedFile
+from service.snapshot import Snapshot, StepMemory
+from service.state_host import HostedSequencer
+from tests.core.examples import block, chain, line, runner, sequencer, step
+
+MEMORIES = st.builds(
+    StepMemory,
+    name=st.text(),
+    use=st.text(),
+    params=st.dictionaries(st.text(), st.integers(-5, 5) | st.text()),
+    resets=st.integers(0, 5),
+    state=st.binary(),
+)
+
+
+@given(st.integers(0, 2**63), st.lists(MEMORIES, unique_by=lambda memory: memory.name))
+def test_what_was_encoded_comes_back(number: int, memories: list[StepMemory]) -> None:
+    again = Snapshot.decode(b"".join(Snapshot(number, memories).pieces()))
+    assert again.block == number
+    assert [*again.memories.values()] == memories
+
+
+@pytest.fixture
+def shared() -> Iterator[SharedFile]:
+    file = SharedFile()
+    yield file
+    file.close()
+
+
+def test_what_one_side_puts_in_the_other_takes_out_once(shared: SharedFile) -> None:
+    shared.put([b"abc", memoryview(b"d"), b""])
+    assert bytes(shared.take()) == b"abcd"
+    assert bytes(shared.take()) == b""
+
+
+def test_what_is_put_in_takes_the_place_of_what_is_there(shared: SharedFile) -> None:
+    shared.put([b"longer"])
+    shared.put([b"new"])
+    assert bytes(shared.take()) == b"new"
+
+
+def test_large_things_are_written_and_read_in_as_many_steps_as_it_takes(
+    shared: SharedFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, read = os.pwrite, os.preadv
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:3], at))
+    monkeypatch.setattr(os, "preadv", lambda file, into, at: read(file, [into[0][:2]], at))
+    shared.put([b"0123456789", b"abc"])
+    assert bytes(shared.take()) == b"0123456789abc"
+
+
+def test_a_snapshot_that_cannot_be_put_there_may_be_asked_for_again(
+    shared: SharedFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = chain(step("Tally"))
+    asked = sequencer(version.steps)
+    runner(asked.ask).run(block(1, line(1), version, barrier=True), NO_BLAME, 0)
+    hosted = HostedSequencer(asked, shared)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            hosted.put_snapshot(1)
+    hosted.put_snapshot(1)
+    assert Snapshot.decode(shared.take()).block == 1
+    with pytest.raises(KeyError):
+        hosted.put_snapshot(1)
