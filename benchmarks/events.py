@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 FIRST_POINT: Final = 131_000_000_201
 FIRST_SECOND: Final = 1_700_000_000
 """Of event time, since the epoch."""
@@ -64,6 +67,39 @@ def write_wide_events(path: Path, events: int, points: int) -> None:
 def write_lone_events(path: Path, events: int) -> None:
     """Write events of which each has a point of its own and no neighbour: all are kept."""
     _write(path, events, lambda number: _line(number, FIRST_POINT + 10 * number))
+
+
+def lines_of(cid: NDArray[np.int64], first: int, per_second: int) -> bytes:
+    """Return an event for each point, of 12 digits, as NDJSON.
+
+    The first one has the number ``first``; there are ``per_second``, a power of 10, of event time.
+    """
+    seconds, fraction = np.divmod(np.arange(first, first + len(cid)), per_second)
+    pieces = (
+        b'{"cid":',
+        _digits(cid, 12),
+        b',"time":',
+        _digits(FIRST_SECOND + seconds, 10),
+        b".",
+        _digits(fraction, len(str(per_second)) - 1),
+        b"}\n",
+    )
+    columns = [
+        np.broadcast_to(np.frombuffer(piece, np.uint8), (len(cid), len(piece)))
+        if isinstance(piece, bytes)
+        else piece
+        for piece in pieces
+    ]
+    return np.concatenate(columns, axis=1).tobytes()
+
+
+def _digits(numbers: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
+    """Return the last ``count`` decimal digits of n numbers as characters, uint8[n, count]."""
+    characters = np.empty((len(numbers), count), np.uint8)
+    for column in range(count - 1, -1, -1):
+        numbers, digit = np.divmod(numbers, 10)
+        characters[:, column] = digit + ord("0")
+    return characters
 
 
 def _write(path: Path, events: int, line: Callable[[int], str]) -> None:

@@ -13,13 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from benchmarks import chains, daemon, durability, files, memory, plot, report, targets
+from benchmarks import chains, daemon, durability, files, memory, plot, points, report, targets
 from benchmarks.contenders import Case, installed
 from benchmarks.report import Measured, Section
 from benchmarks.sizes import QUICK, REPETITIONS, say
 
 PLOT: Final = Path(__file__).with_name("speed")
-SECTIONS: Final = ("files", "durability", "chains", "memory", "daemon")
+SECTIONS: Final = ("files", "durability", "chains", "memory", "points", "daemon")
 
 
 def main(wanted: tuple[str, ...]) -> None:
@@ -42,6 +42,8 @@ def main(wanted: tuple[str, ...]) -> None:
             sections.append(chains.measure(folder, dense))
         if "memory" in wanted:
             sections.append(memory.measure(folder))
+        if "points" in wanted:
+            sections.append(points.measure(folder))
         if "daemon" in wanted:
             sections.append(daemon.measure(folder))
     figures = _figures(machine, sections)

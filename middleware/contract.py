@@ -210,7 +210,11 @@ class SharedMiddleware(Middleware):
     shared: ClassVar[bool] = True
 
     def snapshot(self) -> Any:
-        """Return the memory as plain data: None, bool, int, float, str, bytes, lists, dicts."""
+        """Return the memory as plain data: None, bool, int, float, str, bytes, lists, dicts.
+
+        A memoryview, such as the ``data`` of an array, stands for its bytes. It may all be the
+        memory itself: it is encoded before the memory goes on.
+        """
         raise NotImplementedError
 
     def restore(self, state: Any) -> None:

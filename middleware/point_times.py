@@ -279,10 +279,11 @@ Memory = PointTimes | dict[int, float]
 """The latest time by point: a table for millions, a dict where there are few."""
 
 
-def pack(memory: Memory) -> tuple[int, bytes, bytes]:
+def pack(memory: Memory) -> tuple[int, memoryview, memoryview]:
     """Return pages as ``PointTimes.pages`` does, in any order, in little-endian columns.
 
-    The stream waits meanwhile, so millions of points are neither sorted nor picked out here.
+    The stream waits meanwhile, so millions of points are neither sorted nor picked out here, nor
+    copied: where it can be, this is the memory itself.
     """
     if isinstance(memory, PointTimes):
         shift, numbers, times = memory.pages()
@@ -291,12 +292,14 @@ def pack(memory: Memory) -> tuple[int, bytes, bytes]:
         times = np.array([memory[point] for point in numbers.tolist()], np.float64)
     return (
         shift,
-        numbers.astype("<i8", copy=False).tobytes(),
-        times.astype("<f8", copy=False).tobytes(),
+        numbers.astype("<i8", copy=False).data,
+        times.astype("<f8", copy=False).data,
     )
 
 
-def unpack(shift: int, numbers: bytes, times: bytes) -> tuple[Points, Times]:
+def unpack(
+    shift: int, numbers: bytes | memoryview, times: bytes | memoryview
+) -> tuple[Points, Times]:
     """Return what ``pack`` packed: points int64[n] and times float64[n]."""
     number = np.frombuffer(numbers, "<i8").astype(np.int64)
     time = np.frombuffer(times, "<f8").astype(np.float64)

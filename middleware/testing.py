@@ -220,8 +220,8 @@ class _Trial:
             return b""
         state = instance.snapshot()
         if odd := _find_odd(state, "snapshot()"):
-            advice = "make it of None, bool, int (64-bit), float, str, bytes, lists and dicts"
-            self.fail(f"the snapshot is not plain data: {odd}", advice)
+            plain = "None, bool, int (64-bit), float, str, bytes, memoryviews, lists and dicts"
+            self.fail(f"the snapshot is not plain data: {odd}", f"make it of {plain}")
         return msgspec.msgpack.encode(state)
 
     def _batch(self, instance: Middleware, rows: slice) -> Batch:
@@ -262,6 +262,6 @@ def _find_odd(state: Any, where: str) -> str | None:
         fits = -(2**63) <= state < 2**64
         return None if fits else f"{where} is {state}, more than 64 bits"
     else:
-        plain = type(state) in {type(None), bool, float, str, bytes}
+        plain = type(state) in {type(None), bool, float, str, bytes, memoryview}
         return None if plain else f"{where} is a {type(state).__name__}"
     return next(filter(None, (_find_odd(value, place) for place, value in inside)), None)

@@ -13,6 +13,9 @@ from service.block import Block, FileRange
 SNAPSHOT_SHARE: Final = 4
 """A snapshot is taken at most once for so many times its own size of input."""
 
+SNAPSHOT_SHARE_OF_FILES: Final = 16
+"""The same where all of the input lies in files: it comes faster, and takes no memory meanwhile."""
+
 
 class Backlog:
     """Counts of the blocks that are under way, of those kept for a replay, and since a barrier.
@@ -68,8 +71,9 @@ class Backlog:
 
     def wants_barrier(self) -> bool:
         """Say whether the next block should be a barrier."""
-        return self._since_barrier >= self._at_least(
-            self._checkpoint_size
+        share = SNAPSHOT_SHARE if self._kept_since_barrier else SNAPSHOT_SHARE_OF_FILES
+        return self._since_barrier >= max(
+            self._checkpoint_size, share * self.snapshot_size
         ) or self._kept_since_barrier >= self._at_least(self._room)
 
     def _at_least(self, distance: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chains, memory, report, targets
+from benchmarks import chains, memory, points, report, targets
 from benchmarks.contenders import (
     CONFIG,
     Baseline,
@@ -154,9 +154,19 @@ def test_a_long_stream_is_sampled_and_its_output_checked(tmp_path: Path) -> None
 
 
 def test_a_remembered_point_has_a_size() -> None:
-    found = memory.remembered(100_000)
+    found = points.remembered(100_000)
     assert found.bytes_a_point >= 8
     assert found.rate > 0
+
+
+def test_many_points_are_measured_with_the_output_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "MANY", 2_000)
+    monkeypatch.setattr(points, "ASKED", 1_000)
+    monkeypatch.setattr(points, "REPETITIONS", 1)
+    assert points.process_rate(tmp_path, 2_000) > 0
+    assert not (tmp_path / "points").exists()
 
 
 RUNS = {"plain script": [Run(100, 1.0)], "Penstock": [Run(100, 0.4, 400.0), Run(100, 0.5, 250.0)]}

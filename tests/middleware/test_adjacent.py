@@ -74,8 +74,13 @@ def copy_of(suppressor: Suppressor) -> Suppressor:
     """Return another suppressor that took over the memory, as after a restart."""
     other = type(suppressor)(suppressor.params)
     other.open()
-    other.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(suppressor.snapshot())))
+    other.restore(msgspec.msgpack.decode(encoded(suppressor)))
     return other
+
+
+def encoded(suppressor: Suppressor) -> bytes:
+    """Return the memory as it is now; what ``snapshot`` returns may go on with it."""
+    return msgspec.msgpack.encode(suppressor.snapshot())
 
 
 def remembered(suppressor: Suppressor) -> Any:
@@ -291,7 +296,7 @@ class TestBy:
         assert keep == expected
         one_by_one = make(Forgetful, **params)
         assert handled(one_by_one, events) == expected
-        assert one_by_one.snapshot() == suppressor.snapshot()
+        assert encoded(one_by_one) == encoded(suppressor)
 
     def test_values_that_went_quiet_are_forgotten(self) -> None:
         suppressor = make(Forgetful, window=1.0, by=("key",))
@@ -300,11 +305,11 @@ class TestBy:
 
     def test_a_batch_with_an_unnameable_value_changes_nothing(self) -> None:
         suppressor = make(by=("kind",))
-        before = suppressor.snapshot()
+        before = encoded(suppressor)
         events = [at(1, 0.0, kind="a"), at(1, 0.0, kind=object())]
         with pytest.raises(TypeError):
             suppressor.handle_batch(batch(events, ["kind"]))
-        assert suppressor.snapshot() == before
+        assert encoded(suppressor) == before
 
 
 class TestExplain:
@@ -335,10 +340,10 @@ class TestExplain:
     def test_it_has_nothing_to_say_about_a_kept_event_and_changes_nothing(self) -> None:
         suppressor = make(by=("kind",))
         suppressor.handle(at(1, 0.0, kind="a"))
-        before = suppressor.snapshot()
+        before = encoded(suppressor)
         assert suppressor.explain(at(9, 0.0, kind="a")) is None
         assert suppressor.explain(at(1, 0.0, kind="b")) is None
-        assert suppressor.snapshot() == before
+        assert encoded(suppressor) == before
         assert suppressor.take_counts() == {}
 
 
@@ -354,8 +359,8 @@ class TestSnapshot:
         suppressor.handle(at(2, 1.0))
         (_, shift, points, times) = suppressor.snapshot()["memories"][0]
         assert shift == 0
-        assert points == (2).to_bytes(8, "little")
-        assert times == bytes.fromhex("000000000000f03f")
+        assert bytes(points) == (2).to_bytes(8, "little")
+        assert bytes(times) == bytes.fromhex("000000000000f03f")
 
     def test_it_includes_where_the_cycle_of_forgetting_stands(self) -> None:
         suppressor = make(Forgetful)
@@ -390,7 +395,7 @@ class TestSet:
         suppressor.handle(at(1, 0.0))
         other = make(by=("kind",))
         other.restore(suppressor.snapshot())
-        assert other.snapshot() == make(by=("kind",)).snapshot()
+        assert encoded(other) == encoded(make(by=("kind",)))
 
 
 @pytest.mark.parametrize(
