@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.managers import BaseManager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from middleware.errors import PenstockError
@@ -128,7 +129,8 @@ class StateHost:
         self._process: ForkServerProcess | None = None
         self._progress = Progress(0)
         self._memory: SharedFile | None = None
-        """Snapshots pass here, to each state host and from it; one at a time, as there is one."""
+        """Where snapshots pass to the present generation, and from it; another has another one."""
+        self._changing = Lock()
 
     def start(self, snapshot: Encoded | None) -> None:
         """Start a new generation from a snapshot and wait until it listens.
@@ -136,18 +138,16 @@ class StateHost:
         Raises PipelineFailed when a middleware cannot be opened or restored, ProcessLost when the
         process dies on the way.
         """
-        self.generation += 1
-        self.address = str(self._folder / f"state-{self.generation}")
         self._progress = Progress(len(self._steps))
         try:
-            self._memory = self._memory or SharedFile()
-            self._memory.put([] if snapshot is None else [snapshot])
+            memory = self._next_generation()
+            memory.put([] if snapshot is None else [snapshot])
             self._process, pipe = start_child(
                 "penstock-state",
                 self._folder,
                 "service.state_host:run_state_host",
                 self._progress,
-                self._memory,
+                memory,
             )
         except OSError as error:  # too many processes, or files: it may pass
             raise ProcessLost(f"the state host cannot be started: {error}") from error
@@ -168,14 +168,25 @@ class StateHost:
         Raises ProcessLost.
         """
         StateClient(address, self.key).put_snapshot(block)
-        assert self._memory is not None  # noqa: S101 - a state host was started
-        return self._memory.take()
+        with self._changing:
+            if self._memory is None or address != self.address:
+                raise ProcessLost("the state host is gone, and what it put in with it")
+            return self._memory.take()
 
     def close(self) -> None:
-        """Let go of what is shared; when no state host lives any more, nor is asked."""
-        if self._memory is not None:
-            self._memory.close()
+        """Let go of what is shared; there is nothing to be had from here any more."""
+        with self._changing:
+            if self._memory is not None:
+                self._memory.close()
             self._memory = None
+
+    def _next_generation(self) -> SharedFile:
+        self.close()
+        with self._changing:
+            self.generation += 1
+            self.address = str(self._folder / f"state-{self.generation}")
+            self._memory = SharedFile()
+            return self._memory
 
     def wait(self) -> int:
         """Wait until the state host is dead; return its exit code."""

@@ -162,14 +162,3 @@ def test_the_oldest_block_is_the_one_to_watch(setup: Setup) -> None:
     assert setup.dispatcher.oldest() == (a, 1)
     setup.done(a, 1)
     assert setup.dispatcher.oldest() == (b, 2)
-
-
-@pytest.mark.parametrize(("by_reference", "share"), [(False, 4), (True, 16)])
-def test_a_large_memory_is_saved_the_more_seldom(*, by_reference: bool, share: int) -> None:
-    setup = Setup(by_reference=by_reference, checkpoint=1)
-    setup.dispatcher.start_from(0, b"12345")
-    numbers = range(1, share * 5 // SIZE + 1)
-    for number in numbers:
-        assert not setup.dispatcher.wants_barrier()
-        setup.accept(number)
-    assert setup.dispatcher.wants_barrier()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import state_host
 from service.answer import NO_BLAME
+from service.errors import ProcessLost
 from service.shared_file import SharedFile
 from service.snapshot import Snapshot, StepMemory
-from service.state_host import HostedSequencer
+from service.state_host import HostedSequencer, StateHost
 from tests.core.examples import block, chain, line, runner, sequencer, step
 
 MEMORIES = st.builds(
@@ -81,3 +86,61 @@ def test_a_snapshot_that_cannot_be_put_there_may_be_asked_for_again(
     assert Snapshot.decode(shared.take()).block == 1
     with pytest.raises(KeyError):
         hosted.put_snapshot(1)
+
+
+class Generations:
+    """State hosts that do nothing by themselves; each has a file of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.files: list[SharedFile] = []
+        self.then: Callable[[], None] = lambda: None
+        generations = self
+
+        class Client:
+            """Puts the snapshot in; something may happen right after that."""
+
+            def __init__(self, *_: object) -> None:
+                """Take no notice of the address."""
+
+            def put_snapshot(self, number: int) -> None:
+                generations.files[-1].put([b"after block %d" % number])
+                generations.then()
+
+        monkeypatch.setattr(state_host, "start_child", self._start_child)
+        monkeypatch.setattr(state_host, "StateClient", Client)
+        self.host = StateHost(folder, (), retries=0)
+
+    def _start_child(self, *given: object) -> tuple[None, Connection]:
+        assert isinstance(given[-1], SharedFile)
+        self.files.append(given[-1])
+        ours, self._theirs = Pipe()
+        self._theirs.send(None)  # it is ready
+        return None, ours
+
+
+@pytest.fixture
+def generations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Generations]:
+    made = Generations(monkeypatch, tmp_path)
+    made.host.start(b"before")
+    yield made
+    made.host.close()
+
+
+def test_a_state_host_is_given_a_snapshot_and_asked_for_another(generations: Generations) -> None:
+    assert bytes(generations.files[0].take()) == b"before"
+    assert bytes(generations.host.snapshot(generations.host.address, 8)) == b"after block 8"
+
+
+def test_what_another_state_host_was_given_is_not_taken_for_a_snapshot(
+    generations: Generations,
+) -> None:
+    generations.then = lambda: generations.host.start(b"before")
+    with pytest.raises(ProcessLost, match="what it put in"):
+        generations.host.snapshot(generations.host.address, 8)
+    assert bytes(generations.files[1].take()) == b"before", "it is still there for the other one"
+
+
+def test_there_is_no_snapshot_any_more_once_all_has_ended(generations: Generations) -> None:
+    generations.then = generations.host.close
+    with pytest.raises(ProcessLost):
+        generations.host.snapshot(generations.host.address, 8)
