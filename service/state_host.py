@@ -214,10 +214,7 @@ def run_state_host(pipe: Connection, progress: Progress, memory: SharedFile) -> 
     """Take the plan, restore the memory, then serve until killed."""
     try:
         plan: StatePlan = pipe.recv()
-        askers = [Asker(progress.lane(index), plan.retries) for index in range(len(plan.steps))]
-        snapshot = memory.take()
-        start = Snapshot.decode(snapshot) if snapshot else None
-        hosted = HostedSequencer(Sequencer(plan.steps, askers, start), memory)
+        hosted = HostedSequencer(_restored(plan, progress, memory), memory)
         StateManager.register("sequencer", lambda: hosted, exposed=("ask", "put_snapshot"))
         server = StateManager(address=plan.address, authkey=plan.key).get_server()
     except EOFError:
@@ -231,3 +228,10 @@ def run_state_host(pipe: Connection, progress: Progress, memory: SharedFile) -> 
     pipe.send(None)
     pipe.close()
     server.serve_forever()
+
+
+def _restored(plan: StatePlan, progress: Progress, memory: SharedFile) -> Sequencer:
+    """Return the sequencer as of the snapshot given, which takes no memory from then on."""
+    askers = [Asker(progress.lane(index), plan.retries) for index in range(len(plan.steps))]
+    snapshot = memory.take()
+    return Sequencer(plan.steps, askers, Snapshot.decode(snapshot) if snapshot else None)
