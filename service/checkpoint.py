@@ -84,6 +84,10 @@ class CheckpointFiles:
                 log.error("%s; another checkpoint is used, nothing is lost", problem)
             return readable[-1]
         if problems:
+            problems.append(
+                "no checkpoint can be read: start the version of penstock that wrote them, or move "
+                "the whole state directory away to start anew"
+            )
             raise PipelineFailed("\n".join(problems))
         return None
 

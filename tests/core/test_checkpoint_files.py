@@ -83,12 +83,15 @@ def test_from_a_damaged_one_the_one_before_it_leads_on(
     assert "0000000000000002.checkpoint: this checkpoint is damaged" in caplog.text
 
 
-def test_when_none_can_be_read_each_is_named(files: CheckpointFiles, tmp_path: Path) -> None:
+def test_when_none_can_be_read_each_is_named_and_what_to_do(
+    files: CheckpointFiles, tmp_path: Path
+) -> None:
     for block in (1, 2):
         files.save(checkpoint(block))
     for path in paths(tmp_path):
-        path.write_bytes(b"")
-    with pytest.raises(PipelineFailed, match=r"(?s)0001\.checkpoint: is no .*0002\.checkpoint"):
+        path.write_bytes(b"penstock checkpoint 1\nof before")
+    named = r"(?s)0001\.checkpoint: is no .*0002\.checkpoint: .*start the version of penstock that"
+    with pytest.raises(PipelineFailed, match=named):
         CheckpointFiles(tmp_path / "checkpoints").load()
 
 
