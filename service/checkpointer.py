@@ -39,7 +39,7 @@ class Checkpointer:
         configuration: Configuration,
         fetch: Callable[[str, int], Encoded] | None,
     ) -> None:
-        """``fetch`` gets a snapshot, by the state host's address and the block, where there are."""
+        """``fetch`` gets a snapshot by the state host's address and block; None: there are none."""
         self._dispatcher = dispatcher
         self._emitter = emitter
         self._journal = journal

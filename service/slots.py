@@ -82,7 +82,7 @@ class Slots:
 def unnamed_file() -> int:
     """Return a new file that has no name, so that it is gone with the last who has it open."""
     if sys.platform == "linux":
-        file = os.memfd_create("penstock-slots")
+        file = os.memfd_create("penstock")
     else:
         with tempfile.TemporaryFile() as named:
             file = os.dup(named.fileno())
