@@ -21,7 +21,7 @@ from service.backlog import Backlog
 from service.block import Block
 from service.passage import Result
 from service.progress import ASKING, NOTHING, Place
-from service.snapshot import Encoded
+from service.snapshot import Encoded, Snapshot
 from service.suspicion import Suspicion
 from service.worker import Task
 
@@ -95,10 +95,13 @@ class Dispatcher:
         """The memory that the next state host starts from, None at the very beginning."""
 
     def start_from(self, block: int, snapshot: Encoded | None) -> None:
-        """Begin right after a block, with what the shared steps remember there."""
+        """Begin right after a block, with what the shared steps remember there, if there were any.
+
+        Those that come now begin empty, but there: they are not asked about the blocks before.
+        """
         self._settled = self._accepted = block
-        self.snapshot = snapshot
-        self._backlog.snapshot_size = len(snapshot or b"")
+        self.snapshot = Snapshot(block, []).encoded() if snapshot is None else snapshot
+        self._backlog.snapshot_size = len(self.snapshot)
 
     # ---- the intake's side
 

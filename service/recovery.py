@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -63,6 +63,14 @@ class Recovered:
         return Start(checkpoint.block, checkpoint.sequence, chain, self.configuration, references)
 
 
+_ACROSS: Final = (
+    "the checkpoint at block {} is from before the chain's structure was changed, and block {} was "
+    "accepted after that: put the checkpoint of the change back; or let penstock replay write what "
+    "was accepted into a file, and move the whole state directory away to start anew"
+)
+"""When the checkpoint taken with the change is damaged or gone."""
+
+
 def configuration_of(settings: Settings, chain: ChainVersion) -> Configuration:
     """Return what is remembered of the configuration; ``chain`` is made from it."""
     return Configuration(settings.event.model_dump(mode="json"), chain.steps)
@@ -90,6 +98,8 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
             change = read_chain(entry)
             chain, configuration = change.chain, change.configuration
         elif entry.kind == BLOCK:
+            if not configuration.same_structure(checkpoint.configuration):
+                raise PipelineFailed(_ACROSS.format(checkpoint.block, entry.block))
             last_block = read_block(entry, chain).number
             pending += 1
         elif entry.kind == GONE:
@@ -141,7 +151,7 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
     journal.append(chain_entry(recovered.last_block + 1, change))
     memory = recovered.checkpoint.memory
     if memory is not None:
-        memory = memoryview(b"".join(Snapshot.decode(memory).without(names).pieces()))
+        memory = memoryview(Snapshot.decode(memory).without(names).encoded())
     checkpoint = msgspec.structs.replace(recovered.checkpoint, memory=memory)
     return replace(recovered, chain=chain, checkpoint=checkpoint)
 

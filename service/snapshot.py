@@ -58,6 +58,10 @@ class Snapshot:
         description = msgspec.msgpack.encode((self.block, steps))
         return [_LENGTH.pack(len(description)), description, *(each.state for each in memories)]
 
+    def encoded(self) -> bytes:
+        """Return the snapshot encoded, in one piece."""
+        return b"".join(self.pieces())
+
     @staticmethod
     def decode(data: Encoded) -> Snapshot:
         """Return the snapshot that was encoded; its memories stay where they are in ``data``."""

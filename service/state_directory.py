@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TextIO
 
+import msgspec
+
 from service.chain import ChainVersion
 from service.checkpoint import CheckpointFiles
 from service.dead_letters import DeadLetters
@@ -47,8 +49,26 @@ class Storage:
         return bool(recovered.pending) and not recovered.configuration.same_structure(configured)
 
     def adopting(self, configured: Configuration) -> Storage:
-        """Return the storage with the present configuration holding from the next block on."""
-        return replace(self, recovered=adopt(self.recovered, configured, self.journal))
+        """Return the storage with the present configuration holding from the next block on.
+
+        No start may lead from blocks of one structure to those of another, as there is one set of
+        steps with one memory at a time: so where the structure is another one, a checkpoint at once
+        says so, before any block comes.
+        """
+        recovered = adopt(self.recovered, configured, self.journal)
+        checkpoint = recovered.checkpoint
+        if checkpoint is None or checkpoint.configuration.same_structure(recovered.configuration):
+            return replace(self, recovered=recovered)
+        assert self.checkpoints is not None  # noqa: S101 - that is where it came from
+        checkpoint = msgspec.structs.replace(
+            checkpoint,
+            sequence=self.journal.last,
+            chain=recovered.chain,
+            configuration=recovered.configuration,
+        )
+        self.journal.sync()  # a checkpoint is never ahead of it
+        self.checkpoints.save(checkpoint)
+        return replace(self, recovered=replace(recovered, checkpoint=checkpoint))
 
     def forgetting(self, names: Collection[str]) -> Storage:
         """Return the storage with the memory of some steps emptied, also on disk."""

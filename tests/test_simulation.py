@@ -152,7 +152,7 @@ class Simulation:
     def take_checkpoint(self) -> None:
         barrier = self.dispatcher.next_barrier(limit=0)
         if barrier is not None:
-            snapshot = b"".join(self.sequencer.snapshot(barrier.block).pieces())
+            snapshot = self.sequencer.snapshot(barrier.block).encoded()
             self.dispatcher.adopt_snapshot(barrier, snapshot)
 
 

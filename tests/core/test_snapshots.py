@@ -33,7 +33,7 @@ MEMORIES = st.builds(
 
 @given(st.integers(0, 2**63), st.lists(MEMORIES, unique_by=lambda memory: memory.name))
 def test_what_was_encoded_comes_back(number: int, memories: list[StepMemory]) -> None:
-    again = Snapshot.decode(b"".join(Snapshot(number, memories).pieces()))
+    again = Snapshot.decode(Snapshot(number, memories).encoded())
     assert again.block == number
     assert [*again.memories.values()] == memories
 

@@ -239,6 +239,61 @@ def test_a_daemon_that_was_stopped_has_nothing_to_do_again(daemons: Daemons) -> 
     assert again.stats()["accepted"] == 1
 
 
+def test_the_first_step_that_remembers_may_come_later(daemons: Daemons) -> None:
+    daemon = daemons.start()
+    daemon.accept(event(1, 1))
+    assert daemon.stop() == 0
+    for number, again in enumerate((True, False)):
+        daemon = daemons.start(middleware=[ADJACENT])
+        daemon.accept(event(2, 2) + event(1, 3))
+        daemon.settle()
+        assert daemon.kept().decode() == event(1, 1) + event(2, 2), f"it began empty: {number}"
+        if again:
+            kill(daemon)
+
+
+FIRST_OF_THREE = {"name": "first", "use": "blocklist", "params": {"cids": [3]}}
+
+
+@pytest.mark.parametrize("before", [[], [ADJACENT], [ADJACENT, FIRST_OF_THREE]])
+def test_a_crash_soon_after_the_structure_was_changed_changes_nothing(
+    daemons: Daemons, before: list[dict[str, Any]]
+) -> None:
+    daemon = daemons.start(middleware=before)
+    daemon.accept(event(1, 1))
+    assert daemon.stop() == 0
+    steps = [FIRST_OF_THREE, ADJACENT]
+    daemon = daemons.start(middleware=steps)
+    daemon.accept(event(3, 2) + event(6, 2))
+    daemon.settle()
+    kill(daemon)
+    daemon = daemons.start(middleware=steps)
+    daemon.accept(event(6, 3) + event(9, 3))
+    daemon.settle()
+    assert daemon.kept().decode() == event(1, 1) + event(6, 2) + event(9, 3)
+
+
+def test_no_start_leads_from_blocks_of_one_structure_to_those_of_another(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    """Here the checkpoint that was taken with the change is gone."""
+    daemon = daemons.start()
+    for _ in range(2):
+        daemon.accept(event(1, 1))
+        daemon.stop()
+        daemon = daemons.start()
+    daemon.stop()
+    daemon = daemons.start(middleware=[ADJACENT])
+    daemon.accept(event(2, 2))
+    kill(daemon)
+    *_, newest = sorted((tmp_path / "var" / "checkpoints").iterdir())
+    newest.unlink()
+    daemon = daemons.start(ready=False, middleware=[ADJACENT])
+    assert daemon.wait() == 1
+    assert "from before the chain's structure was changed" in daemon.log
+    assert "penstock replay" in daemon.log
+
+
 REMEMBERS = """
 from middleware.contract import SharedMiddleware
 from middleware.errors import ContractError

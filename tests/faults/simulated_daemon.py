@@ -166,7 +166,7 @@ class SimulatedDaemon:
         barrier = self.dispatcher.next_barrier(limit=0)
         if barrier is None:
             return None
-        memory = b"".join(self._sequencer.snapshot(barrier.block).pieces())
+        memory = self._sequencer.snapshot(barrier.block).encoded()
         self.checkpointer.save(self.emitter.mark(barrier.block), memory)
         self.dispatcher.adopt_snapshot(barrier, memory)
         return barrier.block
