@@ -6,6 +6,7 @@ It is started again, the producer posts again what was not confirmed: each event
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import time
 from collections import Counter
@@ -44,7 +45,7 @@ class Stage:
         """Run until everything is confirmed and emitted; return how the first daemon ended."""
         folder, log = self.folder / name, self.folder / f"{name}-calls"
         folder.mkdir()
-        environment = self.injection.environment(folder, log, fault)
+        environment = os.environ | self.injection.environment(folder, log, fault)
         daemon = MortalDaemon(
             folder, environment, middleware=[ADJACENT], **(SMALL | {"workers": {"count": 1}})
         )
