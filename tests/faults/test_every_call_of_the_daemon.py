@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +69,7 @@ class Stage:
                 daemon.start_again()
             daemon.finish(producers, suppressed)
             assert daemon.running.stop() == 0
-        except AssertionError as error:
+        except (AssertionError, subprocess.TimeoutExpired) as error:
             raise AssertionError(f"{fault}: {first.log}\n{daemon.running.log}") from error
         finally:
             producers.stop()
