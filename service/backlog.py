@@ -72,9 +72,9 @@ class Backlog:
     def wants_barrier(self) -> bool:
         """Say whether the next block should be a barrier."""
         share = SNAPSHOT_SHARE if self._kept_since_barrier else SNAPSHOT_SHARE_OF_FILES
-        return self._since_barrier >= max(
-            self._checkpoint_size, share * self.snapshot_size
+        return self._since_barrier >= self._at_least(
+            self._checkpoint_size, share
         ) or self._kept_since_barrier >= self._at_least(self._room)
 
-    def _at_least(self, distance: int) -> int:
-        return max(distance, SNAPSHOT_SHARE * self.snapshot_size)
+    def _at_least(self, distance: int, share: int = SNAPSHOT_SHARE) -> int:
+        return max(distance, share * self.snapshot_size)

@@ -92,7 +92,7 @@ class Dispatcher:
         self._barriers: set[int] = set()
         self._closed = False
         self.snapshot: Encoded | None = None
-        """The memory that the next state host starts from, None at the very beginning."""
+        """What the next state host starts from; None where none is needed."""
 
     def start_from(self, block: int, snapshot: Encoded | None) -> None:
         """Begin right after a block, with what the shared steps remember there, if there were any.

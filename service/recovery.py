@@ -93,12 +93,14 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
         return Recovered(None, ChainVersion(1, configured.steps), configured, 0, 0)
     chain, configuration = checkpoint.chain, checkpoint.configuration
     pending, last_block = 0, checkpoint.block
+    across = False
     for entry in journal.entries(checkpoint.sequence):
         if entry.kind == CHAIN:
             change = read_chain(entry)
             chain, configuration = change.chain, change.configuration
+            across = not configuration.same_structure(checkpoint.configuration)
         elif entry.kind == BLOCK:
-            if not configuration.same_structure(checkpoint.configuration):
+            if across:
                 raise PipelineFailed(_ACROSS.format(checkpoint.block, entry.block))
             last_block = read_block(entry, chain).number
             pending += 1
