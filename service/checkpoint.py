@@ -112,6 +112,9 @@ class CheckpointFiles:
             for piece in (MAGIC, _CRC.pack(crc), length, head, memory):
                 write_all(descriptor, piece)
             _sync(descriptor, unfinished)
+        except OSError:
+            unfinished.unlink(missing_ok=True)  # it takes room that is wanting
+            raise
         finally:
             os.close(descriptor)
         unfinished.rename(path)

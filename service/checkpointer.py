@@ -15,7 +15,7 @@ from typing import Final
 from service.checkpoint import Checkpoint, CheckpointFiles
 from service.dispatcher import Barrier, Dispatcher
 from service.emitter import Emitter, Mark
-from service.errors import OutcomeUnknown, ProcessLost
+from service.errors import OutcomeUnknown, PipelineFailed, ProcessLost
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.snapshot import Encoded
@@ -48,8 +48,11 @@ class Checkpointer:
         self._fetch = fetch
         self._changed = Condition()
         self._thread: Thread | None = None
+        self._tried = dispatcher.last_settled
         self.block = dispatcher.last_settled
-        """The block of the last checkpoint."""
+        """The block of the last checkpoint on the disk."""
+        self.problem: str | None = None
+        """Why no later one could be written; None once one was."""
 
     def start(self, failed: Callable[[str], None]) -> None:
         """Begin; what cannot be mended is reported to ``failed``."""
@@ -61,11 +64,30 @@ class Checkpointer:
             self._thread.join()
 
     def wait_for(self, block: int, limit: float) -> bool:
-        """Wait until there is a checkpoint at ``block`` or after; False if that took too long."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.block >= block, limit)
+        """Wait until a checkpoint at ``block`` or after was tried; False if that took too long.
 
-    def save(self, mark: Mark, memory: Encoded | None) -> None:
+        Whether it is there, ``self.block`` tells.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self._tried >= block, limit)
+
+    def describe(self) -> dict[str, int | str] | None:
+        """Return the journal's ``bytes`` and the block of the ``checkpoint``; None without files.
+
+        And the ``problem``, while there is one.
+        """
+        if self._files is None:
+            return None
+        described = {"bytes": self._journal.size, "checkpoint": self.block}
+        return described | ({} if self.problem is None else {"problem": self.problem})
+
+    def begin(self, mark: Mark, memory: Encoded | None) -> None:
+        """Save the state before anything comes; raises PipelineFailed: no start goes on without."""
+        if not self.save(mark, memory):
+            message = f"{self.problem}: no start goes on without it; make room, then start again"
+            raise PipelineFailed(message)
+
+    def save(self, mark: Mark, memory: Encoded | None) -> bool:
         """Make the state at a mark the one to start from, in this order.
 
         1. The journal is synced: a checkpoint is never ahead of it.
@@ -73,11 +95,11 @@ class Checkpointer:
         3. The checkpoint is written: from now on a start begins here.
         4. Only now the journal may forget what came before.
 
-        A checkpoint that cannot be written is left out: the one before it holds, and the replay
-        gets longer. Raises OutcomeUnknown when the disk does not say what it kept.
+        Says whether it was written. If not, the one before it holds, the journal keeps all since,
+        and ``problem`` tells why. Raises OutcomeUnknown when the disk does not say what it kept.
         """
         if self._files is None:
-            return
+            return True
         checkpoint = Checkpoint(
             block=mark.block.number,
             sequence=mark.block.sequence,
@@ -100,24 +122,31 @@ class Checkpointer:
             raise OutcomeUnknown(message) from error
         try:
             self._files.save(checkpoint)
-            self._journal.trim(self._files.needed, time.time())
         except OSError as error:
-            log.error(  # noqa: TRY400 - it is no defect, and tried again
-                "the checkpoint at block %s cannot be written: %s; the one before it holds",
-                mark.block.number,
-                error,
-            )
+            self.problem = f"the checkpoint at block {mark.block.number} cannot be written: {error}"
+            log.error("%s; the one before it holds", self.problem)  # noqa: TRY400 - it is no defect
+            return False
+        if self.problem is not None:
+            self.problem = None
+            log.warning("checkpoints can be written again")
+        self._journal.trim(self._files.needed, time.time())
+        return True
 
     def take(self, barrier: Barrier, memory: Encoded | None) -> None:
         """Save the state at a barrier, and let the memory be the one to start state hosts from.
 
-        A barrier that was saved before passes again when the state host died too soon after.
+        The memory holds also where the disk did not take it: the journal has all that a start
+        needs, and the next barrier tries again. A barrier that was saved before passes again when
+        the state host died too soon after.
         """
-        if barrier.block > self.block:
-            self.save(self._emitter.mark(barrier.block), memory)
+        saved = False
+        if barrier.block > self._tried:
+            saved = self.save(self._emitter.mark(barrier.block), memory)
         self._dispatcher.adopt_snapshot(barrier, memory)
         with self._changed:
-            self.block = max(self.block, barrier.block)
+            if saved:
+                self.block = barrier.block
+            self._tried = max(self._tried, barrier.block)
             self._changed.notify_all()
 
     def _run(self) -> None:

@@ -130,13 +130,14 @@ class Intake:
             self._chain = chain
             return chain
 
-    def place_barrier(self) -> int | None:
+    def place_barrier(self, *, again: bool = False) -> int | None:
         """Accept an empty block that is a barrier, unless nothing was accepted since the last.
 
-        Returns its number. Raises StorageFull.
+        ``again``: also then, for what was to happen there did not. Returns its number. Raises
+        StorageFull.
         """
         with self._order:
-            if not self._dispatcher.blocks_since_barrier:
+            if not self._dispatcher.blocks_since_barrier and not again:
                 return None
             return self._place(b"", (), (), barrier=True).number
 

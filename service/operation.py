@@ -23,7 +23,8 @@ class Stats:
     accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``, since the state directory
     began. ``queue`` holds what waits to be accepted, ``refusing`` why nothing new is let in, if so;
     ``sinks`` the reason for each sink that cannot be written at present. ``journal`` tells its
-    bytes on disk and the block of the last checkpoint, from which a start would go on.
+    bytes on disk and the block of the last checkpoint, from which a start would go on; while none
+    can be written, also the ``problem``.
     """
 
     accepted: int
@@ -35,7 +36,7 @@ class Stats:
     counts: dict[str, dict[str, int]]
     queue: dict[str, int]
     refusing: str | None
-    journal: dict[str, int] | None
+    journal: Mapping[str, int | str] | None
     workers: list[dict[str, Any]]
     state_host: dict[str, Any] | None
     sinks: dict[str, str]
@@ -122,7 +123,7 @@ class Operation:
             counts=totals.counts,
             queue=pipeline.queue.level._asdict(),
             refusing=pipeline.queue.refusal,
-            journal=pipeline.journal_level(),
+            journal=pipeline.checkpointer.describe(),
             workers=[
                 {"pid": link.pid, "restarts": link.restarts, "ready": link.ready.is_set()}
                 for link in pipeline.links

@@ -123,12 +123,6 @@ class Pipeline:
         """The directory of this run's sockets, which only its user may enter."""
         return Path(self._runtime.name)
 
-    def journal_level(self) -> dict[str, int] | None:
-        """Return the journal's bytes and the last checkpoint's block, None without durability."""
-        if self._storage.checkpoints is None:
-            return None
-        return {"bytes": self._storage.journal.size, "checkpoint": self.checkpointer.block}
-
     @property
     def state_host_pid(self) -> int | None:
         """The process id of the state host, None when there is none."""
@@ -201,7 +195,7 @@ class Pipeline:
         if not self.intake.recovered.is_set():
             return None
         try:
-            return self.intake.place_barrier()
+            return self.intake.place_barrier(again=self.checkpointer.problem is not None)
         except StorageFull as error:
             log.warning("no checkpoint: %s", error)
         except PipelineFailed as error:
@@ -317,7 +311,7 @@ class Pipeline:
         block = Block(start.block, b"", (), start.chain, barrier=True, sequence=start.sequence)
         mark = self.emitter.mark_now(block)
         if checkpoint is None or mark.sinks != checkpoint.sinks:
-            self.checkpointer.save(mark, checkpoint.memory if checkpoint else None)
+            self.checkpointer.begin(mark, checkpoint.memory if checkpoint else None)
 
     def _finished(self, block: Block, result: Result) -> None:
         self.emitter.offer(block, result)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +30,7 @@ from service.journal.entry import (
     read_chain,
 )
 from service.journal.journal import BLOCK, GONE, Journal
+from service.journal.row import Loss, loss
 from service.settings import EventSettings, MiddlewareSettings, Settings
 from service.snapshot import Snapshot
 
@@ -94,6 +97,7 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
     chain, configuration = checkpoint.chain, checkpoint.configuration
     pending, last_block = 0, checkpoint.block
     across = False
+    lost: list[Loss] = []
     for entry in journal.entries(checkpoint.sequence):
         if entry.kind == CHAIN:
             change = read_chain(entry)
@@ -105,8 +109,10 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
             last_block = read_block(entry, chain).number
             pending += 1
         elif entry.kind == GONE:
+            lost.append(loss(entry))
             pending += len(gone_blocks(entry))
             last_block = max(last_block, *gone_blocks(entry), 0)
+    _name_lost(lost)
     return Recovered(checkpoint, chain, configuration, pending, last_block)
 
 
@@ -183,6 +189,16 @@ def _adopted(configured: Step, recovered: Recovered, since: str) -> Step:
     if _table(before) == _table(configured):
         return present
     return replace(configured, resets=present.resets, since=since)
+
+
+def _name_lost(lost: list[Loss]) -> None:
+    """Log which offsets are gone, one line for blocks side by side."""
+    for why, entries in groupby(lost, key=attrgetter("why")):
+        gone = [each for each in entries if each.last >= each.first]
+        if gone:
+            first, last = gone[0].first, gone[-1].last
+            blocks = f"block {first} is" if first == last else f"blocks {first} to {last} are"
+            log.error("%s gone, offsets %s.0 to %s.*: %s", blocks, first, last, why)
 
 
 def _by_name(steps: tuple[Step, ...]) -> dict[str, Step]:

@@ -10,6 +10,7 @@ import msgspec
 from service.block import Block, FileRange, Part
 from service.chain import ChainVersion, Step
 from service.journal.journal import BLOCK, Entry, Key, NewEntry
+from service.journal.row import loss
 
 CHAIN: Final = 2
 
@@ -67,9 +68,9 @@ def read_block(entry: Entry, chain: ChainVersion) -> Block:
 
 
 def gone_blocks(entry: Entry) -> range:
-    """Return the numbers of the blocks that a repair found to be gone."""
-    body = msgspec.msgpack.decode(entry.body)
-    return range(body["from"], body["to"] + 1)
+    """Return the numbers of the blocks that are gone: an entry says so in their place."""
+    gone = loss(entry)
+    return range(gone.first, gone.last + 1)
 
 
 def chain_entry(next_block: int, change: ChainChange) -> NewEntry:

@@ -91,15 +91,14 @@ class Journal:
         self._mark: HighWaterMark | None = None
         self._link, self._needed = START, 0
         self._why_refused = "it is not open"
-        self.lost: tuple[int, int] | None = None
 
     # ---- opening and closing
 
     def open(self, after: int) -> None:
         """Take up what is there; every entry after ``after`` and the last segment are verified.
 
-        Raises JournalDamaged, StorageFull, OutcomeUnknown. ``lost`` then tells the first and the
-        last block that power loss took from a journal that is not ``full``, None if it took none.
+        What power loss took from a journal that is not ``full`` has entries that say so. Raises
+        JournalDamaged, StorageFull, OutcomeUnknown.
         """
         with self._lock, writing(self._directory):
             # 1. What half-done work left is removed; it was never a part of the journal.
@@ -260,8 +259,6 @@ class Journal:
         why = "lost with the power, for it was not synced"
         rows = list(lost_rows(self._link, mark, why, time.time()))
         self._active.append(rows)
-        if mark.block > self._link.block:
-            self.lost = (self._link.block + 1, mark.block)
         self._committed(mark, sum(map(size_of, rows)), time.time())
 
     def _committed(self, link: Link, size: int, now: float) -> None:

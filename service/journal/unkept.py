@@ -17,7 +17,6 @@ class UnkeptJournal(Journal):
 
     def __init__(self) -> None:
         self._sequence = 0
-        self.lost = None
         self._keys: OrderedDict[str, tuple[int, Key]] = OrderedDict()
 
     @property

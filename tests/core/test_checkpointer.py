@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from service import checkpoint
 from service.checkpoint import CheckpointFiles
 from service.checkpointer import Checkpointer
 from service.dead_letter_file import DeadLetterFile
@@ -137,6 +139,49 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out(
     assert setup.saved() == [2]
     assert "the one before it holds" in caplog.text
     assert setup.memory() == b"more"
+    assert setup.checkpointer.wait_for(4, 0), "nobody waits for it any more"
+    assert setup.checkpointer.block == 2, "but it counts for nothing"
+    assert "the checkpoint at block 4 cannot be written" in (setup.checkpointer.problem or "")
+
+
+def test_the_next_barrier_tries_again_after_a_checkpoint_that_could_not_be_written(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.emit(1, 2, 3, 4)
+    in_the_way = setup.folder / f"{2:016d}.unfinished"
+    in_the_way.mkdir()
+    setup.checkpointer.take(Barrier(2, 7, "another generation"), b"memory")
+    setup.checkpointer.take(barrier(2), b"memory")
+    assert setup.saved() == []
+    assert setup.memory() == b"memory", "it passed again; the memory holds for state hosts"
+    in_the_way.rmdir()
+    setup.checkpointer.take(barrier(4), b"more")
+    assert setup.saved() == [4]
+    assert (setup.checkpointer.block, setup.checkpointer.problem) == (4, None)
+    assert "checkpoints can be written again" in caplog.text
+
+
+def test_a_checkpoint_that_does_not_fit_takes_no_room(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    setup.emit(1, 2)
+    monkeypatch.setattr(checkpoint, "write_all", full)
+    setup.checkpointer.take(barrier(2), b"memory")
+    assert list(setup.folder.iterdir()) == []
+
+
+def test_the_journal_is_not_trimmed_where_a_checkpoint_could_not_be_written(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[int] = []
+    monkeypatch.setattr(UnkeptJournal, "trim", lambda _, needed, __: trimmed.append(needed))
+    setup.emit(1, 2)
+    (setup.folder / f"{2:016d}.unfinished").mkdir()
+    setup.checkpointer.take(barrier(2), b"memory")
+    assert trimmed == []
 
 
 def test_a_state_host_that_cannot_be_asked_for_a_moment_is_asked_again(

@@ -176,6 +176,7 @@ def test_a_barrier_states_the_chain_again(durable: Durable) -> None:
     assert durable.intake.place_barrier() == 2
     assert durable.intake.place_barrier() is None, "nothing has come since"
     assert durable.kinds() == [(CHAIN, 1), (BLOCK, 1), (CHAIN, 2), (BLOCK, 2)]
+    assert durable.intake.place_barrier(again=True) == 3, "the checkpoint there failed"
 
 
 def test_what_comes_again_under_its_key_is_not_accepted_again(durable: Durable) -> None:

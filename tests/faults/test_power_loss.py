@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -141,3 +142,23 @@ def test_a_loss_of_power_loses_nothing_that_was_promised(
     record_property("faults", dict(seen))
     assert seen["something was accepted"] > wanted // 2
     assert bool(seen["confirmed lost"]) == (durability == "normal")
+
+
+def test_a_start_names_what_a_loss_of_power_took(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = Start(tmp_path / "var", "normal", SEGMENT)
+    daemon = start()
+    for number in range(3):
+        daemon.submit([b'{"cid":%d,"time":1.0}\n' % number])
+    daemon.crash()
+    log = next((start.directory / "journal").glob("*-wal"))
+    os.truncate(log, log.stat().st_size - 100)
+    start().crash()
+    start().stop()
+    named = [each.getMessage() for each in caplog.records if "gone" in each.getMessage()]
+    assert named == 2 * [
+        "block 3 is gone, offsets 3.0 to 3.*: lost with the power, for it was not synced"
+    ], "each start does, until a checkpoint lies after it"
+    start().stop()
+    assert len([each for each in caplog.records if "gone" in each.getMessage()]) == 2

@@ -44,7 +44,7 @@ def filled(directory: Path, count: int = 10) -> list[NewEntry]:
 
 def test_a_new_journal_is_empty(tmp_path: Path) -> None:
     with opened(tmp_path / "some" / "journal") as it:
-        assert (it.first, it.last, it.last_block, it.lost) == (1, 0, 0, None)
+        assert (it.first, it.last, it.last_block) == (1, 0, 0)
         assert list(it.entries(0)) == []
         assert it.find("key") is None
         assert it.size > 0
@@ -231,7 +231,6 @@ def test_kill_9_loses_nothing_that_was_returned(tmp_path: Path) -> None:
     assert done.stdout.split()[-1] == b"50"
     with opened(tmp_path / "journal", full=False) as it:
         assert appended(it) == [block(number, b"x" * 300) for number in range(1, 51)]
-        assert it.lost is None
 
 
 def test_a_kill_between_the_next_segment_and_the_seal_is_harmless(tmp_path: Path) -> None:
@@ -291,12 +290,10 @@ def test_an_unsynced_tail_is_given_up_and_its_numbers_are_not_given_again(tmp_pa
         log = next(left.glob("*-wal"))
     cut(log, log.stat().st_size - 100)
     with opened(left, full=False) as it:
-        assert it.lost == (2, 3)
         assert (it.last, it.last_block) == (4, 3)
         assert it.append(block(4)) == 5
         assert [entry.kind for entry in it.entries(0)] == [1, GONE, GONE, GONE, 1]
     with opened(left, full=False) as it:
-        assert it.lost is None
         assert appended(it)[0] == block(1)
         assert appended(it)[4:] == [block(4)]
 
