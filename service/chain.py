@@ -42,6 +42,11 @@ class Step:
     since: str = "1.0"
     reason: str = "configuration"
 
+    @property
+    def nameplate(self) -> Step:
+        """The step without its parameters, for whoever was told them before."""
+        return replace(self, params={})
+
     def load(self) -> Middleware:
         """Return a new instance of the middleware, not yet open; raises ConfigurationError."""
         loaded = load_middleware(self.use)
@@ -78,6 +83,11 @@ class ChainVersion:
 
     number: int
     steps: tuple[Step, ...]
+
+    @property
+    def nameplate(self) -> ChainVersion:
+        """The number without the steps, for whoever was told the version before."""
+        return ChainVersion(self.number, ())
 
     @property
     def remembers(self) -> bool:

@@ -76,7 +76,10 @@ class ChainRunner:
         step = block.chain.steps[index]
         _, middleware = self._middleware[step.name]
         batch = None if step.mode is Mode.DISABLED else passage.batch(middleware.reads)
-        question = Question(index, step, block.number, batch, blame, settled, block.barrier)
+        version = block.chain.number
+        question = Question(
+            index, version, step, block.number, batch, blame, settled, block.barrier
+        )
         self._lane.enter(block.number, index, ASKING)
         answer = self._ask_shared(question)
         self._lane.leave()

@@ -32,11 +32,13 @@ from service.snapshot import Snapshot, StepMemory
 class Question:
     """What a worker asks a shared step about one block.
 
+    ``version`` is the number of the block's chain version, ``step`` the step as it is in there.
     ``settled``: every block up to it has been emitted and will not be asked again. ``batch`` is
     None when the step is disabled.
     """
 
     index: int
+    version: int
     step: Step
     block: int
     batch: Batch | None
@@ -128,7 +130,7 @@ class StepSequence:
         if step.resets != current.resets:
             self._middleware.close()
             self._middleware = self._opened()
-        elif step.params != current.params:
+        elif step is not current and step.params != current.params:
             self._middleware.close()
             self._middleware.params = self._middleware.parse_params(step.params)
             self._middleware.open()

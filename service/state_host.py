@@ -11,7 +11,7 @@ import secrets
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -38,21 +38,40 @@ BATCH_RAISED = 70
 """Exit code when a shared ``handle_batch`` raised, so that its memory cannot be trusted."""
 
 
+VERSIONS = 4
+"""Chain versions of which the state host knows a step's parameters without being told again."""
+
+
 class StateManager(BaseManager):
     """The manager whose one object is the sequencer."""
 
 
 class HostedSequencer:
-    """The sequencer as the manager serves it: it does not outlive a memory it cannot trust."""
+    """The sequencer as the manager serves it: it does not outlive a memory it cannot trust.
+
+    Parameters may be large, so that each worker tells a step's only once for each chain version.
+    """
 
     def __init__(self, sequencer: Sequencer, memory: SharedFile) -> None:
         """``memory`` is where snapshots are put."""
         self._sequencer = sequencer
         self._memory = memory
         self._unsent: Snapshot | None = None
+        self._steps: dict[tuple[int, int], Step] = {}
 
-    def ask(self, question: Question) -> Answer:
-        """Return the answer of one step to one block."""
+    def ask(self, question: Question, *, whole: bool) -> Answer | None:
+        """Return the answer of one step to one block.
+
+        Unless the question is ``whole``, its step lacks the parameters. None: these are not known
+        here, ask with them.
+        """
+        place = question.index, question.version
+        if whole:
+            self._learn(place, question.step)
+        elif (step := self._steps.get(place)) is None:
+            return None
+        else:
+            question = replace(question, step=step)
         try:
             return self._sequencer.ask(question)
         except PipelineFailed:
@@ -65,6 +84,13 @@ class HostedSequencer:
                 flush=True,
             )
             os._exit(BATCH_RAISED)
+
+    def _learn(self, place: tuple[int, int], step: Step) -> None:
+        index, _ = place
+        self._steps.setdefault(place, step)
+        known = sorted(each for each in list(self._steps) if each[0] == index)
+        for older in known[:-VERSIONS]:
+            self._steps.pop(older, None)  # another thread may be at it, too
 
     def put_snapshot(self, block: int) -> None:
         """Put the snapshot taken at a barrier into the file; raises KeyError if there is none.
@@ -89,13 +115,21 @@ class StateClient:
             self._sequencer: Any = manager.sequencer()  # type: ignore[attr-defined]  # registered
         except (OSError, EOFError) as error:
             raise ProcessLost("the state host is gone") from error
+        self._told: dict[int, int] = {}
 
     def ask(self, question: Question) -> Answer:
         """Return the answer; raises ProcessLost when the state host dies before it gives one."""
+        answer: Answer | None = None
         try:
-            answer: Answer = self._sequencer.ask(question)
+            if self._told.get(question.index) == question.version:
+                brief = replace(question, step=question.step.nameplate)
+                answer = self._sequencer.ask(brief, whole=False)
+            if answer is None:
+                answer = self._sequencer.ask(question, whole=True)
         except (OSError, EOFError) as error:
             raise ProcessLost("the state host is gone") from error
+        self._told[question.index] = question.version
+        assert answer is not None  # noqa: S101 - a whole question has an answer
         return answer
 
     def put_snapshot(self, block: int) -> None:

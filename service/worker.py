@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
@@ -25,7 +25,11 @@ from service.state_host import StateClient
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A block to run, and the state host to ask: its generation's address."""
+    """A block to run, and the state host to ask: its generation's address.
+
+    It travels with the number of its chain version only: a worker is told a version once, by the
+    ``ChainVersion`` itself in front of the first task that it holds for.
+    """
 
     block: Block
     blame: Blame
@@ -85,16 +89,22 @@ class Worker:
         self._slots = slots
         self._client: StateClient | None = None
         self._generation = 0
+        self._chain = plan.chain
         self._lane = progress.lane(0)
         self._runner = ChainRunner(plan.settings, self._lane, plan.retries, self._ask)
         self._runner.switch(plan.chain)
 
+    def learn(self, chain: ChainVersion) -> None:
+        """Take the chain version that holds for the next tasks."""
+        self._chain = chain
+
     def perform(self, task: Task) -> Report:
         """Run a task's block through the chain."""
         number, generation = task.block.number, task.generation
+        block = replace(task.block, chain=self._chain)
         try:
             self._connect(task)
-            result = self._runner.run(task.block, task.blame, task.settled)
+            result = self._runner.run(block, task.blame, task.settled)
         except ProcessLost:
             self._client = None
             self._generation = 0
@@ -144,10 +154,13 @@ def run_worker(pipe: Connection, progress: Progress, slots: Slots) -> bool:
         pipe.send(Ready())
     # Tasks are read in a thread of their own: a daemon that could not hand over the next task while
     # this process hands over a result would wait for it, and it for the daemon, for ever.
-    tasks: SimpleQueue[Task | bool] = SimpleQueue()
+    tasks: SimpleQueue[Task | ChainVersion | bool] = SimpleQueue()
     Thread(target=_read_tasks, args=(pipe, tasks), name="tasks", daemon=True).start()
     told = False
     while not isinstance(task := tasks.get(), bool):
+        if isinstance(task, ChainVersion):
+            worker.learn(task)
+            continue
         report = worker.perform(task)
         try:
             pipe.send(report)
@@ -159,8 +172,8 @@ def run_worker(pipe: Connection, progress: Progress, slots: Slots) -> bool:
     return told
 
 
-def _read_tasks(pipe: Connection, tasks: SimpleQueue[Task | bool]) -> None:
-    """Hand on the tasks, then whether their end was told."""
+def _read_tasks(pipe: Connection, tasks: SimpleQueue[Task | ChainVersion | bool]) -> None:
+    """Hand on the tasks and chain versions, then whether their end was told."""
     try:
         while (task := pipe.recv()) is not None:
             tasks.put(task)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -154,7 +155,8 @@ class WorkerLink:
         """Feed the process until it dies or is to stop; say whether it had been ready."""
         was_ready = False
         try:
-            pipe.send(self._plan())
+            pipe.send(plan := self._plan())
+            told = plan.chain
             if not pipe.poll(START_LIMIT):
                 self._why = f"was not ready within {START_LIMIT:g} s"
                 return False
@@ -166,7 +168,11 @@ class WorkerLink:
             self.ready.set()
             while not self._stopping.is_set():
                 while (task := self._dispatcher.take(self)) is not None:
-                    pipe.send(task)
+                    chain = task.block.chain
+                    if chain is not told:
+                        pipe.send(chain)
+                        told = chain
+                    pipe.send(replace(task, block=replace(task.block, chain=chain.nameplate)))
                 for source in connection.wait([pipe, self._bell]):
                     if source is pipe:
                         self._hear(pipe.recv(), slots)
