@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from operator import index
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from middleware.errors import ContractError
 from middleware.parameters import parse_params
 
 Event = Mapping[str, Any]
@@ -24,6 +26,13 @@ Event = Mapping[str, Any]
 
 Mask = NDArray[np.bool_]
 """One bool per event of a batch: True keeps it."""
+
+
+MOST_COUNTED: Final = 2**53
+"""How far a step may count at once: every reader of JSON reads this number exactly."""
+
+LONGEST_NAME: Final = 200
+"""Bytes in the name of a count."""
 
 
 class NoParams(BaseModel):
@@ -149,7 +158,8 @@ class Middleware:
     def open(self) -> None:
         """Get ready in the process that will ask: connections, locks, values derived from params.
 
-        Called after construction and again, after ``close``, whenever the parameters were set.
+        Called after construction and again, after ``close``, whenever the parameters were set. A
+        step that remembers may begin with an empty memory here: ``restore`` brings it back.
         """
 
     def close(self) -> None:
@@ -176,9 +186,22 @@ class Middleware:
         del event
         return None
 
-    def count(self, name: str, number: int = 1) -> None:
-        """Count something apart (late events, lookups that found nothing); shown in the stats."""
-        self._counts[name] = self._counts.get(name, 0) + number
+    def count(self, name: str, number: SupportsIndex = 1) -> None:
+        """Count something apart (late events, lookups that found nothing); shown in the stats.
+
+        ``number`` is an integer, NumPy's included. Raises ContractError for what is none, for more
+        than ``MOST_COUNTED`` either way, and for a name that is no plain text.
+        """
+        if name not in self._counts:
+            name = _plain_name(name)
+        try:
+            counted = self._counts.get(name, 0) + index(number)
+        except TypeError:
+            what = f'count("{name}", {number!r}) counts {type(number).__name__}, not an integer'
+            raise ContractError(f"{what}: write int(...)") from None
+        if abs(counted) > MOST_COUNTED:
+            raise ContractError(f'count("{name}", ...) counts {counted:,}: more than it can hold')
+        self._counts[name] = counted
 
     def take_counts(self) -> dict[str, int]:
         """Return what was counted since the last call, and start anew."""
@@ -197,6 +220,19 @@ class Middleware:
         Raises ConfigurationError with a line per wrong parameter: its name and what was expected.
         """
         return parse_params(cls, params)
+
+
+def _plain_name(name: object) -> str:
+    """Return the name of a count as it will stand in the stats; raises ContractError."""
+    if not isinstance(name, str):
+        raise ContractError(f"count({name!r}) names what it counts by no text: write a str")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ContractError(f"count({name!r}) has a name that is no Unicode text") from None
+    if not 0 < size <= LONGEST_NAME:
+        raise ContractError(f"the name of a count has 1 to {LONGEST_NAME} bytes, this has {size}")
+    return str.__str__(name)  # of a subclass, such as an enumeration, its text
 
 
 class SharedMiddleware(Middleware):
@@ -218,5 +254,9 @@ class SharedMiddleware(Middleware):
         raise NotImplementedError
 
     def restore(self, state: Any) -> None:
-        """Take over a memory that ``snapshot`` returned; tuples come back as lists."""
+        """Take over a memory that ``snapshot`` returned; tuples come back as lists.
+
+        Called after ``open``, at a start and whenever the parameters were set: the snapshot may
+        have been taken with other parameters, and what is remembered already does not count.
+        """
         raise NotImplementedError

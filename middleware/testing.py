@@ -49,6 +49,8 @@ def check_contract(
     restore = "let restore take over all that snapshot returned, and snapshot return all"
     if trial.shared:
         compare("after restore", one_by_one, ask, restore, restoring=True)
+        switch = "let open keep what is remembered or begin anew, and restore replace all there is"
+        compare("after its parameters were set", one_by_one, ask, switch, switching=True)
     if middleware_class.has_batch_form():
         for cuts in (*_random_cuts(len(events)), [0, len(events)], one_by_one):
             who = f"asked by handle_batch on batches that start at {cuts[:-1]}"
@@ -105,16 +107,27 @@ class _Trial:
         message = f"{self.middleware_class.__name__}: {what}{which}\n  to do: {advice}"
         raise ContractError(message)
 
-    def run(self, cuts: list[int], ask: _Ask, *, restoring: bool = False) -> list[_Answer]:
-        """Return the answers of a fresh instance; restoring: of one restored for each batch."""
+    def run(
+        self, cuts: list[int], ask: _Ask, *, restoring: bool = False, switching: bool = False
+    ) -> list[_Answer]:
+        """Return the answers of a fresh instance.
+
+        ``restoring``: of another one restored after each batch; ``switching``: of the same one,
+        with its parameters set to what they are after each batch.
+        """
         answers = []
         with ExitStack() as stack:
             instance = self._fresh(stack)
             for start, stop in pairwise(cuts):
                 answers += ask(instance, slice(start, stop))
-                if restoring:
+                if restoring or switching:
                     state = msgspec.msgpack.decode(self._memory(instance))
-                    instance = self._fresh(stack)
+                    if restoring:
+                        instance = self._fresh(stack)
+                    else:
+                        instance.close()
+                        instance.params = self.params
+                        instance.open()
                     cast("SharedMiddleware", instance).restore(state)
         return answers
 
@@ -149,6 +162,8 @@ class _Trial:
         before = self._memory(instance)
         try:
             mask: Any = instance.handle_batch(batch)
+        except ContractError as error:
+            self.fail(f"handle_batch raises {error!r}", "do as it says", rows.start)
         except Exception as error:  # noqa: BLE001  # any error is an answer
             return self._after_error(instance, rows, error, before)
         advice = f"return a numpy array with a bool per event: bool[{len(batch)}]"
@@ -177,6 +192,8 @@ class _Trial:
         before = copy.deepcopy(dict(event))
         try:
             answer: Any = instance.handle(event)
+        except ContractError as error:
+            self.fail(f"handle raises {error!r}", "do as it says", number)
         except Exception as error:  # noqa: BLE001  # any error is an answer
             if "mappingproxy" in str(error):
                 self.fail(f"handle changes its event ({error})", "return a new dict", number)

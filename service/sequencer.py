@@ -131,9 +131,11 @@ class StepSequence:
             self._middleware.close()
             self._middleware = self._opened()
         elif step is not current and step.params != current.params:
+            memory = self.memory()  # as at a restart: an open() may begin with an empty memory
             self._middleware.close()
             self._middleware.params = self._middleware.parse_params(step.params)
             self._middleware.open()
+            self._restore(memory)
 
     def _opened(self) -> SharedMiddleware:
         middleware = self._step.load()

@@ -14,8 +14,8 @@ class FirstOfEach(SharedMiddleware):
     reads = ("cid",)
 
     def open(self) -> None:
-        """Begin with nothing seen, unless something was."""
-        self._seen: set[int] = getattr(self, "_seen", set())
+        """Begin with nothing seen."""
+        self._seen: set[int] = set()
 
     def handle(self, event: Event) -> Event | None:
         """Drop the event if its point had one before."""

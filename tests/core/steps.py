@@ -108,6 +108,22 @@ class Raises(Middleware):
         return event
 
 
+class Unspeakable(Exception):
+    """An error whose own text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class RaisesOdd(Middleware):
+    """Raises an error that cannot be told, or told in Unicode."""
+
+    reads = ("cid",)
+
+    def handle(self, event: Event) -> Event | None:
+        raise Unspeakable if event["cid"] % 2 else ValueError("\ud800")
+
+
 class RaisesOnce(Middleware):
     """Raises for each event the first time, as a flaky service does."""
 
@@ -174,7 +190,7 @@ class Tally(SharedMiddleware):
         keep: int = 1
 
     def open(self) -> None:
-        self._seen: dict[int, int] = getattr(self, "_seen", {})
+        self._seen: dict[int, int] = {}
 
     def handle(self, event: Event) -> Event | None:
         seen = self._seen[event["cid"]] = self._seen.get(event["cid"], 0) + 1
@@ -201,7 +217,7 @@ class Numbers(SharedMiddleware):
     """Numbers the events, drops none: a shared step that changes events."""
 
     def open(self) -> None:
-        self._number = getattr(self, "_number", 0)
+        self._number = 0
 
     def handle(self, event: Event) -> Event | None:
         if event["cid"] < 0:

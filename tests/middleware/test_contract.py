@@ -172,6 +172,25 @@ def test_returning_something_else() -> None:
     assert "handle returns bool" in breach(SaysYes)
 
 
+def test_counting_what_is_no_integer() -> None:
+    class Counts(Odd):
+        def handle(self, event: Event) -> Event | None:
+            self.count("odd", event["cid"] / 2)
+            return super().handle(event)
+
+        def handle_batch(self, batch: Batch) -> Mask:
+            self.count("odd", (batch.cid % 2).sum())  # fine
+            return super().handle_batch(batch)
+
+    class CountsInBatches(Odd):
+        def handle_batch(self, batch: Batch) -> Mask:
+            self.count("odd", batch.cid % 2)  # type: ignore[arg-type]
+            return super().handle_batch(batch)
+
+    assert 'count("odd", 0.0) counts float, not an integer' in breach(Counts)
+    assert "counts ndarray, not an integer" in breach(CountsInBatches, events=EVENTS * 2)
+
+
 def test_two_instances_that_differ() -> None:
     third = itertools.cycle([False, False, True])
 
@@ -260,6 +279,23 @@ def test_a_restore_that_loses_memory() -> None:
             del state
 
     assert "after restore, it keeps" in breach(Loses)
+
+
+def test_an_open_that_begins_with_an_empty_memory_keeps_the_contract() -> None:
+    class Opens(Limit):
+        def open(self) -> None:
+            self.counts = {}
+
+    check_contract(Opens, {}, EVENTS)
+
+
+def test_a_restore_that_adds_to_the_memory_there_is() -> None:
+    class Adds(Limit):
+        def restore(self, state: Any) -> None:
+            for cid, count in state.items():
+                self.counts[cid] = self.counts.get(cid, 0) + count
+
+    assert "after its parameters were set, it drops" in breach(Adds)
 
 
 def test_a_batch_form_that_loses_memory() -> None:
