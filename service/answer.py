@@ -152,9 +152,9 @@ class Asker:
                 if error.__context__ is first:
                     error.__context__ = None  # the attempts before it are no cause of this one
         answer.failed[position] = Failure(
-            reason=_reason(error, event),
+            reason=_writable(_reason(error, event)),
             attempts=self._retries + 1,
-            traceback="".join(traceback.format_exception(error)),
+            traceback=_writable("".join(traceback.format_exception(error))),
         )
         return event
 
@@ -163,4 +163,13 @@ def _reason(error: Exception, event: Event) -> str:
     name = error.args[0] if isinstance(error, KeyError) and error.args else None
     if isinstance(name, str) and name not in event:
         return f'the event has no field "{name}", which the middleware reads'
-    return f"handle raised {type(error).__name__}: {error}"
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 - whatever the error's own code raises
+        words = "<exception str() failed>"
+    return f"handle raised {type(error).__name__}: {words}"
+
+
+def _writable(text: str) -> str:
+    """Return the text with what is no Unicode spelled out, so that it can be written anywhere."""
+    return text.encode(errors="backslashreplace").decode()

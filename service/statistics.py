@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from middleware.contract import MOST_COUNTED
 from service.block import Block
 from service.passage import Result
 
@@ -64,7 +65,9 @@ class Statistics:
             self._dropped.update(result.dropped)
             self._shadow.update(result.shadow)
             for name, counts in result.counts.items():
-                self._counts.setdefault(name, Counter()).update(counts)
+                counted = self._counts.setdefault(name, Counter())
+                for what, number in counts.items():  # whatever steps count, it fits a checkpoint
+                    counted[what] = max(-MOST_COUNTED, min(counted[what] + number, MOST_COUNTED))
 
     def state(self) -> dict[str, Any]:
         """Return the counts of what is settled, as plain data to go on from."""

@@ -33,6 +33,17 @@ def test_an_event_whose_handling_raises_each_time_is_a_dead_letter_with_all_ther
     assert result.dropped == {"Raises": 0}
 
 
+def test_an_error_that_cannot_be_told_is_a_dead_letter_all_the_same() -> None:
+    result = run(line(1) + line(2), step("RaisesOdd"))
+    assert letters(result) == {
+        0: "handle raised Unspeakable: <exception str() failed>",
+        1: r"handle raised ValueError: \ud800",
+    }
+    for letter in result.dead:
+        assert letter.traceback is not None
+        assert letter.traceback.encode(), "it can be written anywhere"
+
+
 def test_an_event_whose_handling_raises_once_is_tried_again() -> None:
     result = run(FOUR, step("RaisesOnce"))
     assert result.dead == []

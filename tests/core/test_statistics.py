@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from middleware.contract import MOST_COUNTED
 from service.passage import DeadLetter, Result
 from service.statistics import Statistics
 from tests.core.examples import block
@@ -47,3 +48,12 @@ def test_accepted_is_emitted_dropped_dead_and_in_flight(outcome: list[Result], s
 def test_every_step_has_a_number_from_the_beginning() -> None:
     totals = Statistics(["first", "second"]).totals()
     assert totals.dropped == totals.shadow == {"first": 0, "second": 0}
+
+
+def test_what_steps_count_stays_within_what_a_checkpoint_holds() -> None:
+    statistics = Statistics(["step"])
+    most = {"step": {"up": MOST_COUNTED, "down": -MOST_COUNTED}}
+    for number in range(3):
+        result = Result(lines=0, accepted=0, emitted=0, kept=b"", dead=[], counts=most)
+        statistics.settle(block(number, b""), result)
+    assert statistics.totals().counts == most

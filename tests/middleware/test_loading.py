@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,8 @@ def test_a_syntax_error_names_file_and_line(folder: Path) -> None:
     message = refusal("misspelt:Class")
     assert "misspelt.py" in message
     assert "line 3" in message
+
+
+@pytest.mark.parametrize("package", ["middleware", "service"])
+def test_the_types_are_there_for_those_who_check_their_own_code(package: str) -> None:
+    assert (resources.files(package) / "py.typed").is_file()
