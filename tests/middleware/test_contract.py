@@ -184,7 +184,7 @@ def test_counting_what_is_no_integer() -> None:
 
     class CountsInBatches(Odd):
         def handle_batch(self, batch: Batch) -> Mask:
-            self.count("odd", batch.cid % 2)  # type: ignore[arg-type]
+            self.count("odd", batch.cid % 2)
             return super().handle_batch(batch)
 
     assert 'count("odd", 0.0) counts float, not an integer' in breach(Counts)
