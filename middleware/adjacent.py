@@ -78,7 +78,9 @@ class AdjacentSuppressor(SharedMiddleware):
             default="keep", description="what to do with an event a window or more behind"
         )
         by: Annotated[tuple[str, ...], AfterValidator(_other_fields)] = Field(
-            default=(), description="fields; events with different values there do not meet"
+            default=(),
+            max_length=16,
+            description="fields; events with different values there do not meet",
         )
 
     params: Params

@@ -113,11 +113,13 @@ class Border:
         line_begins: Callable[[int], str | None] | None = None,
         *,
         together: bool = True,
+        most_bad: int = sys.maxsize,
     ) -> Lines:
         """Split, decode and check the lines of ``payload``, which ends with a line end.
 
         Where not all can be read ``together``, or shall not, they are read one by one (slower):
         ``line_begins`` is then called with each row before, and may return why not to read it.
+        Reading ends once more than ``most_bad`` lines are bad.
         """
         view = np.frombuffer(payload, np.uint8)
         stops = places(view, _LINE_END)
@@ -128,7 +130,7 @@ class Border:
         lines = Lines(payload, starts, stops, np.arange(len(stops)), stops, _NO_TIMES, (), [])
         if together and self._read_together(view, lines) and (lines.time <= latest).all():
             return lines
-        self._read_one_by_one(lines, latest, line_begins)
+        self._read_one_by_one(lines, latest, line_begins, most_bad)
         return lines
 
     def _struct(self, extra: list[tuple[str, str]]) -> type[msgspec.Struct]:
@@ -199,13 +201,19 @@ class Border:
         lines.time = np.fromiter(times, np.float64, count)
 
     def _read_one_by_one(
-        self, lines: Lines, latest: Any, line_begins: Callable[[int], str | None] | None
+        self,
+        lines: Lines,
+        latest: Any,
+        line_begins: Callable[[int], str | None] | None,
+        most_bad: int,
     ) -> None:
-        limits = np.broadcast_to(latest, len(lines.stops)).tolist()
+        limits = np.broadcast_to(latest, len(lines.stops))
         rows: list[int] = []
         decoded: list[Any] = []
         whole: list[dict[str, Any]] = []
-        for row, limit in enumerate(limits):
+        for row, limit in enumerate(map(float, limits)):
+            if len(lines.bad) > most_bad:
+                break
             line = lines.line(row)
             if not line.strip():
                 continue

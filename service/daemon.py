@@ -15,6 +15,7 @@ from flask_apscheduler import APScheduler
 
 from service.admin.api import make_app
 from service.admin.dead_letters import dead_letters_api
+from service.admin.health import health_mounts
 from service.configured import check_settings, configured_chain, configured_sources
 from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
@@ -71,7 +72,7 @@ class Daemon:
             url_prefix="/api/v1/dead-letters",
         )
         self._scheduler.init_app(self._app)
-        self._mounts: dict[str, Mount] = {}
+        self._mounts: dict[str, Mount] = health_mounts(self.operation)
         surroundings = Surroundings(
             self._pipeline.queue,
             settings,

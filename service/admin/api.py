@@ -6,10 +6,10 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify
 from pydantic import BaseModel, ConfigDict
 
-from service.admin.bodies import handle_invalid, read_body
+from service.admin.bodies import Reason, handle_invalid, read_body
 from service.admin.problems import handle_problems, problem
 from service.chain import Mode
 from service.operation import Operation
@@ -22,7 +22,7 @@ class Switch(BaseModel):
 
     mode: Mode | None = None
     params: dict[str, Any] | None = None
-    reason: str = ""
+    reason: Reason = ""
 
 
 class Reset(BaseModel):
@@ -30,7 +30,7 @@ class Reset(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = ""
+    reason: Reason = ""
 
 
 def make_app(operation: Operation) -> Flask:
@@ -40,7 +40,6 @@ def make_app(operation: Operation) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = operation.settings.http.max_body
     handle_problems(app)
     app.register_blueprint(_api(operation), url_prefix="/api/v1")
-    app.register_blueprint(_health(operation))
     return app
 
 
@@ -76,27 +75,11 @@ def _api(operation: Operation) -> Blueprint:
     @api.post("/middleware/<name>/reset")
     def reset(name: str) -> Response:
         operation.describe(name)
-        body = read_body() if request.content_length else {}
-        return jsonify(operation.switch(name, Reset.model_validate(body).reason, reset=True))
+        reason = Reset.model_validate(read_body()).reason
+        return jsonify(operation.switch(name, reason, reset=True))
 
     @api.get("/stats")
     def stats() -> Response:
         return jsonify(asdict(operation.statistics()))
 
     return api
-
-
-def _health(operation: Operation) -> Blueprint:
-    health = Blueprint("health", __name__)
-
-    @health.get("/livez")
-    def livez() -> Response:
-        return jsonify(status="alive")
-
-    @health.get("/readyz")
-    def readyz() -> Response:
-        if operation.ready:
-            return jsonify(status="ready")
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, operation.why_not_ready)
-
-    return health

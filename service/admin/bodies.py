@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any, Final
 
+import msgspec
 from flask import Blueprint, Response, request
-from pydantic import ValidationError
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from pydantic import Field, ValidationError
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from service.admin.problems import problem
+from service.scan import NESTING, depth
+
+LONGEST: Final = 4 * 2**20
+"""Bytes of a body: what it says goes into the journal, and on to every worker."""
+
+MOST_LINES: Final = 100
+"""Fields that one answer says something about."""
+
+Reason = Annotated[str, Field(max_length=1_000)]
+"""Why an operator does something; it is kept, logged and shown."""
 
 
 def read_body() -> Any:
-    """Return the JSON body; raises UnsupportedMediaType, BadRequest."""
+    """Return the JSON body; raises UnsupportedMediaType, RequestEntityTooLarge, BadRequest."""
+    if not request.is_json:  # no web page elsewhere can make a browser send this type here
+        raise UnsupportedMediaType("send a JSON body, with Content-Type: application/json")
+    body = request.get_data()
+    if len(body) > LONGEST:
+        raise RequestEntityTooLarge(f"the body is longer than {LONGEST} bytes")
+    if depth(body) > NESTING:
+        raise BadRequest(f"the body is nested too deeply (more than {NESTING} levels)")
     try:
-        return request.get_json()
-    except UnsupportedMediaType:
-        raise  # asked for on purpose: no web page elsewhere can make a browser send it here
-    except BadRequest as error:
-        raise BadRequest(f"the body is not JSON: {error.__cause__ or 'it is malformed'}") from error
+        document = msgspec.json.decode(body)
+        msgspec.msgpack.encode(document)  # as in the journal
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from error
+    except OverflowError as error:
+        raise BadRequest("a number in the body does not fit 64 bits") from error
+    return document
 
 
 def handle_invalid(blueprint: Blueprint) -> None:
@@ -28,7 +48,7 @@ def handle_invalid(blueprint: Blueprint) -> None:
     @blueprint.errorhandler(ValidationError)
     def _invalid(error: ValidationError) -> Response:
         details = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [_line(each) for each in details]
+        lines = [_line(each)[:500] for each in details[:MOST_LINES]]
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "\n".join(lines))
 
 

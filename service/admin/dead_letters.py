@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
-from service.admin.bodies import handle_invalid, read_body
+from service.admin.bodies import Reason, handle_invalid, read_body
 from service.admin.problems import problem
 from service.block import Receipt, Submission
 from service.dead_letter_store import MOST, DeadLetterStore, Selection, Status
@@ -56,7 +56,7 @@ class Decision(BaseModel):
     middleware: str | None = None
     source: str | None = None
     after: Id | None = None
-    reason: str = ""
+    reason: Reason = ""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Decision:

@@ -6,10 +6,10 @@ import time
 from concurrent.futures import CancelledError, Future
 from http import HTTPStatus
 from math import inf
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from middleware.errors import ConfigurationError, PenstockError
 from service.admin.problems import problem, problem_of
@@ -17,10 +17,8 @@ from service.block import Offset, Part, Receipt, Submission
 from service.border import Border, Lines
 from service.errors import QueueFull
 from service.sources.mount import Answer, Later, Request
+from service.sources.posted_body import MOST_BAD, TOO_MANY_BAD, BodyError, as_lines
 from service.sources.source import Source, Surroundings
-
-MOST_BAD: Final = 100_000
-"""Lines of a post that may be no events: a dead letter each, which one worker has to write."""
 
 LONGEST_KEY: Final = 255
 """Characters of an idempotency key."""
@@ -29,12 +27,16 @@ MOST_ERRORS: Final = 1_000
 """Bad events that one answer lists; the rest is only counted."""
 
 
-class BodyError(Exception):
-    """Nothing in the body can be read as events; ``more`` goes into the answer."""
+EVENTS: Final = "/api/v1/events"
 
-    def __init__(self, detail: str, **more: object) -> None:
-        super().__init__(detail)
-        self.more = more
+
+def _free(path: str) -> str:
+    """Return a path, unless operators need it."""
+    taken = path in {"/livez", "/readyz"} or path.startswith("/api/")
+    if taken and path != EVENTS and not path.startswith(f"{EVENTS}/"):
+        message = f"expected a path that operators do not need, such as {EVENTS}/more or /in"
+        raise ValueError(message)
+    return path
 
 
 class HttpSource(Source):
@@ -43,7 +45,9 @@ class HttpSource(Source):
     class Params(BaseModel):
         """Where to listen within the daemon's HTTP server."""
 
-        path: str = Field("/api/v1/events", pattern="^/", description="the path to post to")
+        path: Annotated[str, AfterValidator(_free)] = Field(
+            EVENTS, pattern="^/[A-Za-z0-9._~/-]*$", description="the path to post to"
+        )
 
     def __init__(self, name: str, params: Any, surroundings: Surroundings) -> None:
         """Take the route, which no other source may have; raises ConfigurationError."""
@@ -79,11 +83,10 @@ class HttpSource(Source):
             raise BodyError(f"Idempotency-Key: expected 1 to {LONGEST_KEY} characters")
         received = time.time()
         read = self._read(lines, received)
+        if len(read.bad) > MOST_BAD:
+            raise BodyError(TOO_MANY_BAD, errors=_errors(read, None))
         if not len(read.rows):
             detail = "there is no event in the body" if not read.bad else "no event can be read"
-            raise BodyError(detail, errors=_errors(read, None))
-        if len(read.bad) > MOST_BAD:
-            detail = f"{len(read.bad)} lines cannot be read, more than {MOST_BAD}: none is accepted"
             raise BodyError(detail, errors=_errors(read, None))
         count = len(read.stops)
         return Submission(self.name, lines, count, 1, received, key, patient=False), read
@@ -110,39 +113,8 @@ class HttpSource(Source):
         return allowed is not None and read.time.max(initial=-inf) > received + allowed
 
     def _read(self, lines: bytes, received: float) -> Lines:
-        return self._border.read(lines, (Part(self.name, None, 1, received),))
-
-
-def as_lines(body: bytes) -> bytes:
-    """Return a body as NDJSON with the events' own bytes; raises BodyError.
-
-    An element of an array, or a single object, that spans several lines is put on one.
-    """
-    text = body.strip()
-    if not text:
-        raise BodyError("the body is empty; post a JSON object, a JSON array or NDJSON")
-    try:
-        if text.startswith(b"["):
-            elements = msgspec.json.decode(text, type=list[msgspec.Raw])
-            return b"".join(_on_one_line(bytes(element)) + b"\n" for element in elements)
-        if b"\n" in text and not _is_json(text.partition(b"\n")[0]):
-            msgspec.json.decode(text)
-            return _on_one_line(text) + b"\n"
-    except (msgspec.DecodeError, RecursionError):
-        pass  # then it is NDJSON, in which each line speaks for itself
-    return body if body.endswith(b"\n") else body + b"\n"
-
-
-def _on_one_line(text: bytes) -> bytes:
-    return msgspec.json.format(text, indent=-1) if b"\n" in text else text
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
+        part = Part(self.name, None, 1, received)
+        return self._border.read(lines, (part,), most_bad=MOST_BAD)
 
 
 def _accepted(receipt: Receipt, read: Lines) -> bytes:

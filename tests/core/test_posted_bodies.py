@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.sources.http import BodyError, as_lines
+from service.sources.posted_body import BodyError, as_lines
 
 UGLY = (
     b'{ "cid" : 1,\t"time":1.50e0, "text":"\\u00e9\xc3\xa9 [{", '

@@ -83,6 +83,17 @@ def test_an_unknown_name_is_not_found_and_the_known_ones_are_named(
         (b'{"params": {"widow": 1}}', 422, ["widow", "window"]),
         (b'{"params": {"window": 1, "radius": 0.5}}', 422, ["radius"]),
         (b'{"params": [1]}', 422, ["params"]),
+        (
+            b'{"params": {"by": [%s]}}' % b",".join(b'"f%d"' % n for n in range(17)),
+            422,
+            ["by", "16"],
+        ),
+        (b'{"mode": "shadow", "reason": "%s"}' % (b"x" * 1001), 422, ["reason", "1000"]),
+        (b'{"params": {"late": "\\ud800"}}', 400, ["JSON"]),
+        (b'{"params": {"window": NaN}}', 400, ["JSON"]),
+        (b'{"params": %s}' % (b"[" * 990 + b"]" * 990), 400, ["nested"]),
+        (b'{"params": {"window": 1%s}}' % (b"0" * 30), 400, ["number"]),
+        (b'{"reason": "%s"}' % (b"x" * 2**22), 413, ["longer"]),
         (b"[]", 422, ["JSON object"]),
         (b"null", 422, ["JSON object"]),
         (b'"enabled"', 422, ["JSON object"]),
@@ -116,9 +127,17 @@ def test_what_remembers_nothing_cannot_be_reset(daemon: RunningDaemon) -> None:
     assert "remembers nothing" in answer.document["detail"]
 
 
-def test_a_reset_needs_no_body(daemon: RunningDaemon) -> None:
+def test_a_reset_needs_a_json_body_which_no_form_of_a_web_page_can_send(
+    daemon: RunningDaemon,
+) -> None:
+    path = "/api/v1/middleware/adjacent/reset"
     resets = daemon.get("/api/v1/middleware/adjacent")["resets"]
-    answer = daemon.ask("POST", "/api/v1/middleware/adjacent/reset")
+    assert daemon.ask("POST", path).status == 415
+    for called in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert daemon.ask("POST", path, b"{}", {"Content-Type": called}).status == 415
+    assert daemon.ask("POST", path, b"", {"Content-Type": "application/json"}).status == 400
+    assert daemon.get("/api/v1/middleware/adjacent")["resets"] == resets
+    answer = daemon.send("POST", "adjacent/reset", {})
     assert answer.status == 200
     assert answer.document["resets"] == resets + 1
 
