@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from service.chain import ChainVersion
 from service.errors import PipelineFailed
+
+LONGEST_NAME: Final = 255
+"""Characters of what a source calls itself, and of an idempotency key."""
+
+LARGEST: Final = 1 << 28
+"""Bytes that may be submitted at once: what is larger the journal could not hold."""
+
+_LATEST: Final = 253_402_300_800
+"""The end of the year 9999, in seconds since the epoch."""
 
 
 class Offset(NamedTuple):
@@ -67,8 +76,11 @@ class Submission:
     """Lines that a source offers, all together, to the queue.
 
     ``payload`` is NDJSON, every line ended by a line end, or a reference to such lines;
-    ``lines`` is their number, None where only a worker will know; ``first_line`` is the number of
-    the first one as the producer counts, None where the emitter counts along a file.
+    ``lines`` is their number, None where only a worker will know: of a reference; ``first_line`` is
+    the number of the first one as the producer counts, None where the emitter counts along a file.
+
+    To make one that is anything else raises TypeError or ValueError: what is accepted is written
+    to the journal, and must be read again.
     """
 
     source: str
@@ -81,6 +93,30 @@ class Submission:
     """The producer's idempotency key: lines that come again under it are not accepted again."""
     patient: bool = True
     """Its source waits as long as the disk is full; otherwise it is told so, and comes again."""
+    counted: bool = False
+    """Whoever made it has counted its lines; otherwise that is done here."""
+
+    def __post_init__(self) -> None:
+        _check_text("source", self.source)
+        if not self.source.isprintable():
+            raise ValueError(f"source: {self.source!r} has characters that cannot be printed")
+        if self.key is not None:
+            _check_text("key", self.key)
+        payload, lines, first = self.payload, self.lines, self.first_line
+        if type(payload) is bytes:
+            if type(lines) is not int or not (
+                payload.endswith(b"\n")
+                and len(payload) <= LARGEST
+                and 0 < lines <= len(payload)
+                and (self.counted or payload.count(b"\n") == lines)
+            ):
+                _refuse_payload(payload, lines)
+        elif lines is not None or not _is_range(payload):
+            raise TypeError("payload: expected bytes with their lines counted, or a FileRange")
+        if first is not None and (type(first) is not int or not 0 <= first < 2**63):
+            raise ValueError(f"first_line: {first!r} is no line number")
+        if not isinstance(self.received, float | int) or not 0 <= self.received < _LATEST:
+            raise ValueError(f"received: {self.received!r} is no time in seconds since the epoch")
 
     @property
     def size(self) -> int:
@@ -91,16 +127,20 @@ class Submission:
     def of_lines(
         cls,
         source: str,
-        payload: bytes,
+        payload: bytes | bytearray | memoryview,
         first_line: int = 1,
         *,
         key: str | None = None,
         patient: bool = True,
     ) -> Submission:
-        """Return a submission of complete lines, received now."""
-        if not payload.endswith(b"\n"):
-            payload += b"\n"
-        return cls(source, payload, payload.count(b"\n"), first_line, time.time(), key, patient)
+        """Return a submission of complete lines, received now; raises TypeError, ValueError."""
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            raise TypeError(f"lines: expected bytes, not {type(payload).__name__}")
+        data = bytes(payload)
+        if not data.endswith(b"\n"):
+            data += b"\n"
+        now = time.time()
+        return cls(source, data, data.count(b"\n"), first_line, now, key, patient, counted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +209,34 @@ def size_of(payload: bytes | FileRange) -> int:
     if isinstance(payload, FileRange):
         return payload.stop - payload.start
     return len(payload)
+
+
+def _check_text(what: str, text: object) -> None:
+    if type(text) is not str:
+        raise TypeError(f"{what}: expected text, not {type(text).__name__}")
+    if not 0 < len(text) <= LONGEST_NAME:
+        raise ValueError(f"{what}: expected 1 to {LONGEST_NAME} characters, not {len(text)}")
+    if not _is_utf8(text):
+        raise ValueError(f"{what}: {text!r} is no text that UTF-8 can hold")
+
+
+def _is_utf8(text: str) -> bool:
+    return text.isascii() or text.encode(errors="replace").decode() == text
+
+
+def _refuse_payload(payload: bytes, lines: object) -> None:
+    if len(payload) > LARGEST:
+        raise ValueError(f"payload: more than {LARGEST} bytes; hand them in in several pieces")
+    if not payload.endswith(b"\n"):
+        raise ValueError("payload: its last line has no line end")
+    raise ValueError(f"lines: {lines!r} is not the number of lines of the payload")
+
+
+def _is_range(payload: object) -> bool:
+    return (
+        isinstance(payload, FileRange)
+        and type(payload.path) is str
+        and type(payload.start) is type(payload.stop) is int
+        and 0 <= payload.start < payload.stop < 2**63
+        and _is_utf8(payload.path)
+    )

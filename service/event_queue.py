@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing.managers import BaseManager
 from pathlib import Path
-from threading import Condition, Lock, Thread
+from threading import TIMEOUT_MAX, Condition, Lock, Thread
 from typing import Any, NamedTuple
 
 from service.block import FileRange, Receipt, Submission
@@ -65,6 +65,8 @@ class EventQueue:
         was none, StorageFull when the disk has none, QueueClosed when the daemon is stopping.
         Cancelling the future withdraws the submission, unless the intake has taken it.
         """
+        if not isinstance(submission, Submission):
+            raise TypeError(f"expected a Submission, not {type(submission).__name__}")
         waiting = Waiting(submission, Future())
         with self._lock:
             if not self._room.wait_for(lambda: self._has_room(submission), limit):
@@ -81,13 +83,23 @@ class EventQueue:
         return waiting.accepted
 
     def put(
-        self, source: str, lines: bytes, limit: float | None = None, key: str | None = None
+        self,
+        source: str,
+        lines: bytes | bytearray | memoryview,
+        limit: float | None = None,
+        key: str | None = None,
     ) -> Receipt:
         """Hand in NDJSON lines and wait until they are accepted; the form for other processes.
 
-        Lines that come again under the same idempotency ``key`` are not accepted again. Raises as
-        ``submit`` does.
+        Lines that come again under the same idempotency ``key`` are not accepted again. ``source``
+        and ``key`` are 1 to 255 characters that can be printed. Raises TypeError or ValueError for
+        what can never be accepted, and otherwise as ``submit`` does.
         """
+        if limit is not None:
+            if not isinstance(limit, float | int):
+                raise TypeError(f"limit: expected seconds or None, not {type(limit).__name__}")
+            if not 0 <= limit <= TIMEOUT_MAX:
+                raise ValueError(f"limit: expected 0 to {TIMEOUT_MAX:.0f} seconds, not {limit}")
         submission = Submission.of_lines(source, lines, key=key, patient=limit is None)
         return self.submit(submission, limit).result()
 

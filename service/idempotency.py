@@ -20,7 +20,7 @@ def tell_apart(taken: list[Waiting], journal: Journal) -> tuple[list[Waiting], l
     keys: set[str] = set()
     for waiting in taken:
         key = _scoped(waiting.submission)
-        if key is not None and (key in keys or journal.find(key) is not None):
+        if key is not None and (key in keys or _find(waiting.submission, journal) is not None):
             repeated.append(waiting)
             continue
         fresh.append(waiting)
@@ -43,7 +43,7 @@ def keys_of(submissions: list[Submission]) -> tuple[Key, ...]:
 
 def first_receipt(submission: Submission, journal: Journal) -> Receipt | NotAccepted:
     """Return where the lines were put when they first came under their key."""
-    found = journal.find(_scoped(submission) or "")
+    found = _find(submission, journal)
     assert found is not None, "a key is in the journal before its lines are accepted"  # noqa: S101 - invariant
     block, key = found
     offset = Offset(block, key.row)
@@ -55,8 +55,23 @@ def first_receipt(submission: Submission, journal: Journal) -> Receipt | NotAcce
     return Receipt(offset, key.lines, key.received, repeated=True)
 
 
+def _find(submission: Submission, journal: Journal) -> tuple[int, Key] | None:
+    """Return the block and the key as it came first, whichever way it was written then."""
+    scoped = _scoped(submission) or ""
+    found = journal.find(scoped)
+    former = f"{submission.source} {submission.key}"
+    return found if found is not None or former == scoped else journal.find(former)
+
+
 def _scoped(submission: Submission) -> str | None:
-    return None if submission.key is None else f"{submission.source} {submission.key}"
+    """Return a key as it is in the journal, one text for one source and one key.
+
+    Where either has a space, where the source ends is told as well.
+    """
+    source, key = submission.source, submission.key
+    if key is None:
+        return None
+    return f"{len(source)} {source} {key}" if " " in source or " " in key else f"{source} {key}"
 
 
 def _digest(submission: Submission) -> bytes:

@@ -9,8 +9,7 @@ import msgspec
 
 from service.block import Block, FileRange, Part
 from service.chain import ChainVersion, Step
-from service.journal.journal import BLOCK, Entry, Key, NewEntry
-from service.journal.row import loss
+from service.journal.row import BLOCK, GONE, Entry, Key, Loss, NewEntry, loss
 
 CHAIN: Final = 2
 
@@ -49,14 +48,14 @@ class _BlockBody(msgspec.Struct, frozen=True, array_like=True):
 
 
 def block_entry(block: Block, keys: tuple[Key, ...] = ()) -> NewEntry:
-    """Return a block as an entry."""
+    """Return a block as an entry; raises ValueError for what could not be read again."""
     parts = tuple((part.source, part.lines, part.first_line, part.received) for part in block.parts)
     payload = block.payload
-    if isinstance(payload, FileRange):
-        body = _BlockBody(parts, block.barrier, (payload.path, payload.start, payload.stop))
-        return NewEntry(BLOCK, block.number, msgspec.msgpack.encode(body), b"", keys)
-    body = _BlockBody(parts, block.barrier, None)
-    return NewEntry(BLOCK, block.number, msgspec.msgpack.encode(body), payload, keys)
+    file = (*payload,) if isinstance(payload, FileRange) else None
+    body = msgspec.msgpack.encode(_BlockBody(parts, block.barrier, file))
+    msgspec.msgpack.decode(body, type=_BlockBody)  # to encode, no type is looked at
+    data = payload if isinstance(payload, bytes) else b""
+    return NewEntry(BLOCK, block.number, body, data, keys)
 
 
 def read_block(entry: Entry, chain: ChainVersion) -> Block:
@@ -81,3 +80,15 @@ def chain_entry(next_block: int, change: ChainChange) -> NewEntry:
 def read_chain(entry: Entry) -> ChainChange:
     """Return the change of the chain that an entry holds."""
     return msgspec.msgpack.decode(entry.body, type=ChainChange)
+
+
+def check_body(entry: Entry) -> None:
+    """Raise ValueError, which says why, when an entry is whole, but cannot be understood."""
+    form = {BLOCK: _BlockBody, CHAIN: ChainChange, GONE: Loss}.get(entry.kind)
+    if form is None:
+        raise ValueError(f"it is as it was written, but its kind {entry.kind} is not known here")
+    try:
+        msgspec.msgpack.decode(entry.body, type=form)
+    except ValueError as error:
+        message = f"it is as it was written, but cannot be read: {error}"
+        raise ValueError(message) from error

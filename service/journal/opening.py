@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.errors import JournalDamaged
+from service.journal.entry import check_body
 from service.journal.files import ADVICE, UNFINISHED, damaged, first_of, segments_in
 from service.journal.high_water import NAME, read_slots
-from service.journal.row import Link, size_of
+from service.journal.row import Entry, Link, size_of
 from service.journal.segment import Segment
 
 
@@ -61,6 +62,7 @@ def verified_end(directory: Path, mark: Link, after: int, *, full: bool) -> End:
             if path == paths[-1]:
                 _match(path, before, mark)
             for row in segment.rows():
+                _check(path, row.entry)
                 link = row.after
                 end = End(link, end.size + size_of(row), row.entry.time)
                 _match(path, link, mark)
@@ -75,6 +77,14 @@ def verified_end(directory: Path, mark: Link, after: int, *, full: bool) -> End:
     if after > max(end.link.sequence, mark.sequence):
         raise _missing(paths[-1], f"entries {end.link.sequence + 1} to {after}")
     return end
+
+
+def _check(path: Path, entry: Entry) -> None:
+    try:
+        check_body(entry)
+    except ValueError as error:
+        where = f"entry {entry.sequence} (block {entry.block} or a switch before it)"
+        raise damaged(path, f"{where}: {error}") from error
 
 
 def _match(path: Path, link: Link, mark: Link) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import JournalDamaged
+from service.journal.entry import check_body
 from service.journal.files import UNFINISHED, first_of, path_of, segments_in
 from service.journal.high_water import NAME, read_slots
 from service.journal.row import BLOCK, GONE, START, Link, Row, loss, lost_rows, read_row
@@ -82,7 +83,6 @@ class Survey:
         last = index == len(self.paths) - 1
         first = self._firsts[index]
         with closing(Segment.to_read(path, last=last)) as segment:
-            self._why = "missing"
             self._keys, self._end = [], first - 1
             self._start = self.link or Link(first - 1, 0, 0)
             try:
@@ -90,15 +90,15 @@ class Survey:
             except JournalDamaged as error:
                 self._broken(path, str(error))
             else:
-                yield from self._upto(before, path)
-                self._start = before
+                yield from self._upto(before, path)  # the end of the one before is lost
+                self._start, self._why = before, "missing"
                 self._check_mark_at(before)
             self._end = self._last(segment) if last else self._firsts[index + 1] - 1
             for sequence in range(first, self._end + 1):
                 row = self._row(segment, sequence)
                 if row is not None:
                     yield from self._upto(row.before, path)
-                    self.link = row.after
+                    self.link, self._why = row.after, "missing"
                     self._keys += [(key.key, sequence) for key in row.entry.keys]
                     self._check_mark_at(row.after)
                     yield first, row
@@ -108,7 +108,9 @@ class Survey:
         try:
             columns = segment.get(sequence)
             if columns is not None:
-                return read_row(columns)
+                row = read_row(columns)
+                check_body(row.entry)
+                return row
             self._why = "missing"
         except (JournalDamaged, ValueError) as error:
             self._why = str(error)

@@ -89,7 +89,7 @@ class HttpSource(Source):
             detail = "there is no event in the body" if not read.bad else "no event can be read"
             raise BodyError(detail, errors=_errors(read, None))
         count = len(read.stops)
-        return Submission(self.name, lines, count, 1, received, key, patient=False), read
+        return Submission(self.name, lines, count, 1, received, key, False, counted=True), read
 
     def _receipt(self, accepted: Future[Receipt], read: Lines) -> Answer:
         """Return the answer to lines that were accepted, refused or withdrawn."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from multiprocessing import AuthenticationError, get_context
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -75,6 +77,79 @@ def test_a_producer_waits_until_there_is_room() -> None:
     producer.join(LIMIT)
     assert not producer.is_alive()
     assert queue.level == (1, 10)
+
+
+WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    *[("source", (source, b"{}\n"), {}) for source in (None, 123, ["a"], b"push", "", "x" * 256)],
+    *[("source", (source, b"{}\n"), {}) for source in ("\udcff", "a\nb", "\x1b[31m")],
+    *[("lines", ("push", wrong), {}) for wrong in (None, "{}", 123, [b"{}"], 1.5)],
+    *[("key", ("push", b"{}\n"), {"key": key}) for key in (1, b"k", "", "k" * 256, "\udc00")],
+    *[("limit", ("push", b"{}\n"), {"limit": limit}) for limit in ("1", b"", [1], -1, 1e300)],
+    ("limit", ("push", b"{}\n"), {"limit": float("nan")}),
+]
+
+
+@pytest.mark.parametrize(("what", "given", "named"), WRONG)
+def test_what_can_never_be_accepted_is_told_to_its_producer_and_changes_nothing(
+    what: str, given: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    queue = EventQueue(events=10, size=1000)
+    with pytest.raises((TypeError, ValueError), match=f"^{what}: "):
+        queue.put(*given, **named)
+    assert queue.level == (0, 0)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_lines_may_be_any_kind_of_bytes(kind: Callable[[bytes], Any]) -> None:
+    submission = Submission.of_lines("push", kind(b"{}\n{}"))
+    assert (submission.payload, submission.lines) == (b"{}\n{}\n", 2)
+    assert type(submission.payload) is bytes
+
+
+RIGHT: dict[str, Any] = {
+    "source": "push",
+    "payload": b"{}\n{}\n",
+    "lines": 2,
+    "first_line": 1,
+    "received": NOW,
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"payload": b"{}\n{}"},
+        {"payload": bytearray(b"{}\n{}\n")},
+        {"payload": "{}\n{}\n"},
+        {"payload": b"", "lines": 0},
+        {"lines": 1},
+        {"lines": 3},
+        {"lines": 2.0},
+        {"lines": None},
+        {"first_line": "1"},
+        {"first_line": -1},
+        {"first_line": 2**64},
+        {"received": "now"},
+        {"received": float("nan")},
+        {"received": 1e300},
+        {"payload": FileRange("/nowhere", 0, 7)},
+        {"payload": FileRange("/nowhere", 7, 7), "lines": None},
+        {"payload": FileRange("/\udcff", 0, 7), "lines": None},
+        {"payload": FileRange("/nowhere", 0, "7"), "lines": None},  # type: ignore[arg-type]
+        {"payload": ("/nowhere", 0, 7), "lines": None},
+    ],
+)
+def test_a_submission_that_could_not_be_read_again_cannot_be_made(wrong: dict[str, Any]) -> None:
+    assert Submission(**RIGHT)
+    with pytest.raises((TypeError, ValueError)):
+        Submission(**RIGHT | wrong)
+
+
+def test_nothing_but_a_submission_is_let_in() -> None:
+    queue = EventQueue(events=10, size=1000)
+    with pytest.raises(TypeError, match="expected a Submission"):
+        queue.submit({"source": "push"})  # type: ignore[arg-type]
+    assert queue.level == (0, 0)
 
 
 def test_a_closed_queue_takes_nothing_in_and_gives_out_the_rest() -> None:

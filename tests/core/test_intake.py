@@ -10,14 +10,15 @@ from time import monotonic
 import pytest
 
 from service import intake as intake_module
-from service.block import Block, FileRange, Offset, Submission
+from service.block import Block, FileRange, Offset, Part, Receipt, Submission
 from service.chain import ChainVersion
 from service.dispatcher import Dispatcher
 from service.errors import KeyReused, OutcomeUnknown, QueueClosed, StorageFull
 from service.event_queue import EventQueue
 from service.free_space import FreeSpace
+from service.idempotency import keys_of
 from service.intake import Intake, Start
-from service.journal.entry import CHAIN, ChainChange, Configuration, chain_entry
+from service.journal.entry import CHAIN, ChainChange, Configuration, block_entry, chain_entry
 from service.journal.journal import BLOCK, Journal, NewEntry
 from service.journal.unkept import UnkeptJournal
 from service.settings import BlockSettings
@@ -177,6 +178,36 @@ def test_a_barrier_states_the_chain_again(durable: Durable) -> None:
     assert durable.intake.place_barrier() is None, "nothing has come since"
     assert durable.kinds() == [(CHAIN, 1), (BLOCK, 1), (CHAIN, 2), (BLOCK, 2)]
     assert durable.intake.place_barrier(again=True) == 3, "the checkpoint there failed"
+
+
+def test_no_key_of_one_source_is_that_of_another(durable: Durable) -> None:
+    """As would be where only a space stood between a source and its key."""
+    offered = [
+        keyed("redrive:1.0:", source="dead letters"),
+        keyed("letters redrive:1.0:", source="dead"),
+        keyed("c", source="a b"),
+        keyed("b c", source="a"),
+        keyed("letters redrive:1.0:", source="12 dead"),
+    ]
+    first = [durable.queue.submit(each) for each in offered]
+    again = [durable.queue.submit(each) for each in offered]
+    durable.blocks()
+    assert [accepted.result(0).repeated for accepted in first] == [False] * len(offered)
+    assert [accepted.result(0).repeated for accepted in again] == [True] * len(offered)
+    places = [accepted.result(0).first for accepted in first]
+    assert [accepted.result(0).first for accepted in again] == places
+    assert len(set(places)) == len(offered)
+
+
+def test_a_key_is_known_as_it_was_written_before(durable: Durable) -> None:
+    submission = keyed("redrive:1.0:", source="dead letters")
+    (key,) = keys_of([submission])
+    former = key._replace(key="dead letters redrive:1.0:")
+    part = Part("dead letters", 1, 1, NOW)
+    durable.journal.append(block_entry(Block(1, b"{}\n", (part,), FIRST, barrier=False), (former,)))
+    accepted = durable.queue.submit(submission)
+    durable.blocks()
+    assert accepted.result(0) == Receipt(Offset(1, 0), 1, NOW, repeated=True)
 
 
 def test_what_comes_again_under_its_key_is_not_accepted_again(durable: Durable) -> None:

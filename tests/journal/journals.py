@@ -7,9 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from service.journal.journal import BLOCK, Entry, Journal, Key, NewEntry
+import msgspec
 
-SWITCH = 2
+from service.block import Block, Part
+from service.chain import ChainVersion
+from service.journal.entry import ChainChange, Configuration, block_entry, chain_entry
+from service.journal.journal import Entry, Journal, Key, NewEntry
+
+CHAIN = ChainVersion(1, ())
 
 
 def journal(directory: Path, **changed: Any) -> Journal:
@@ -35,14 +40,22 @@ def opened(directory: Path, after: int = 0, **changed: Any) -> Iterator[Journal]
 
 
 def block(number: int, payload: bytes = b"", *keys: str) -> NewEntry:
-    """Return a block."""
+    """Return a block; its source is called ``body`` and its number."""
     taken = tuple(Key(key, row, 1, 17.5, key.encode()) for row, key in enumerate(keys))
-    return NewEntry(BLOCK, number, b"body %d" % number, payload, taken)
+    parts = (Part(f"body {number}", 1, 1, 17.5),)
+    return block_entry(Block(number, payload, parts, CHAIN, barrier=False), taken)
+
+
+def poison(number: int, payload: bytes = b"") -> NewEntry:
+    """Return a block that nobody can read again: its source is no text."""
+    return block(number, payload)._replace(
+        body=msgspec.msgpack.encode([[[None, 1, 1, 17.5]], False, None])
+    )
 
 
 def switch(next_block: int) -> NewEntry:
     """Return an entry that is no block."""
-    return NewEntry(SWITCH, next_block, b"switch", b"")
+    return chain_entry(next_block, ChainChange(CHAIN, Configuration({}, ())))
 
 
 def as_appended(entry: Entry) -> NewEntry:

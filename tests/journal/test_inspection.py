@@ -6,17 +6,29 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from service.block import Block, Part
+from service.chain import ChainVersion
 from service.errors import JournalDamaged
+from service.journal.entry import block_entry
 from service.journal.high_water import NAME
 from service.journal.inspection import Finding, repair, verify
 from service.journal.journal import GONE, NewEntry
 from service.journal.row import loss
 from service.journal.survey import Survey
 from tests.journal.damage import crashed, cut, flip, garble, remove
-from tests.journal.journals import as_appended, block, names, opened, segments, switch
+from tests.journal.journals import (
+    as_appended,
+    block,
+    names,
+    opened,
+    poison,
+    segments,
+    switch,
+)
 
 BIG = b"unmistakable" * 200
 
@@ -305,3 +317,42 @@ def test_an_interrupted_repair_keeps_the_journal_from_opening(tmp_path: Path) ->
     assert [each.what for each in damage(tmp_path)] == ["a repair was interrupted"]
     repair(tmp_path, tmp_path / "aside")
     assert verify(tmp_path).findings == ()
+
+
+# ---- what is whole, but cannot be understood
+
+
+def poisoned(directory: Path, at: int, count: int = 6) -> None:
+    """Make a journal, two blocks to a segment, one of which nobody can read again."""
+    with opened(directory, segment_bytes=4_000) as it:
+        for number in range(1, count + 1):
+            it.append((poison if number == at else block)(number, BIG))
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_an_entry_that_cannot_be_understood_is_damage_and_is_repaired(
+    tmp_path: Path, at: int
+) -> None:
+    poisoned(tmp_path / "journal", at)
+    (found,) = damage(tmp_path / "journal")
+    assert (found.sequences, found.blocks) == ((at, at), (at, at))
+    assert "it is as it was written, but cannot be read: Expected `str`, got `None`" in found.what
+    with pytest.raises(JournalDamaged, match=f"entry {at} .*cannot be read.*journal repair"):
+        opened(tmp_path / "journal").__enter__()
+    repair(tmp_path / "journal", tmp_path / "aside")
+    assert verify(tmp_path / "journal").clean
+    assert [number for number in read(tmp_path / "journal") if number == at] == [at]
+    assert len(read(tmp_path / "journal")) == 6
+
+
+def test_an_entry_of_a_kind_of_another_version_is_damage(tmp_path: Path) -> None:
+    with opened(tmp_path) as it:
+        it.append(block(1), switch(2)._replace(kind=7))
+    (found,) = damage(tmp_path)
+    assert "its kind 7 is not known here" in found.what
+
+
+def test_what_could_not_be_read_again_is_not_written() -> None:
+    wrong: Any = Part(None, 1, 1, 17.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Expected `str`"):
+        block_entry(Block(1, b"{}\n", (wrong,), ChainVersion(1, ()), barrier=False))

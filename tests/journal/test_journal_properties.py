@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from service.journal.inspection import verify
-from service.journal.journal import BLOCK, Journal, Key, NewEntry
+from service.journal.journal import Journal, Key, NewEntry
 from tests.journal.damage import crashed
-from tests.journal.journals import SWITCH, appended, journal
+from tests.journal.journals import appended, block, journal, switch
 
 keys = st.sampled_from("abcdef")
 news = st.tuples(
@@ -44,7 +44,8 @@ class AsAList(RuleBasedStateMachine):
         taken = tuple(Key(key, row, 1, 0.5, body) for row, key in enumerate(given))
         number = self.blocks + 1
         self.blocks += is_block
-        return NewEntry(BLOCK if is_block else SWITCH, number, body, bytes(size), taken)
+        entry = block(number, bytes(size)) if is_block else switch(number)
+        return entry._replace(keys=taken)
 
     @rule(group=st.lists(news, min_size=1, max_size=4))
     def append(self, group: list[tuple[bool, bytes, int, list[str]]]) -> None:
