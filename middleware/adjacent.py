@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from middleware.contract import Batch, Event, Mask, SharedMiddleware
 from middleware.errors import ContractError
 from middleware.near_rows import NearRows, rising
+from middleware.parameters import Seconds
 from middleware.point_times import (
     HIGHEST_POINT,
     LOWEST_POINT,
@@ -33,7 +34,7 @@ NO_ROWS: Points = np.empty(0, np.int64)
 
 def _other_fields(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names) or {"cid", "time"} & set(names):
-        raise ValueError("name different fields, other than cid and time")
+        raise ValueError("expected different fields, other than cid and time")
     return names
 
 
@@ -65,9 +66,7 @@ class AdjacentSuppressor(SharedMiddleware):
     class Params(BaseModel):
         """How near is near."""
 
-        window: float = Field(
-            default=300.0, gt=0, allow_inf_nan=False, strict=True, description="seconds"
-        )
+        window: Seconds = Field(default=300.0, gt=0, description="how near in time is near")
         radius: int = Field(
             default=1, ge=0, le=1000, strict=True, description="how far away a neighbour may be"
         )

@@ -7,15 +7,17 @@ registry: dropping a file into the folder is all it takes.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
-import pkgutil
 import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 from middleware.contract import Middleware
 from middleware.errors import ConfigurationError
+from middleware.wording import nearest, printable
 
 Kind = TypeVar("Kind")
 
@@ -54,28 +56,67 @@ def load_class(use: str, *, package: str, kind: type[Kind]) -> type[Kind]:
     return loaded
 
 
-def short_names(*, package: str, kind: type) -> list[str]:
-    """Return the short names that ``package`` offers for ``kind``, sorted; imports its files."""
-    folder = importlib.import_module(package)
-    names = sorted(info.name for info in pkgutil.iter_modules(folder.__path__))
-    return [name for name in names if len(_classes(_import(name, f"{package}.{name}"), kind)) == 1]
+def short_names(*, package: str, kind: type) -> dict[str, list[str]]:
+    """Return the short names that ``package`` offers for ``kind``, each with its classes; sorted.
+
+    Its files are read, not imported: a broken one is nobody's business who did not name it.
+    """
+    found: dict[str, list[str]] = {}
+    for folder in importlib.import_module(package).__path__:
+        for path in sorted(Path(folder).glob("*.py")):
+            classes = _declared(path, kind)
+            if classes and f"{package}.{path.stem}" != kind.__module__:
+                found[path.stem] = classes
+    return found
+
+
+def _declared(path: Path, kind: type) -> list[str]:
+    """Return the public classes of a file that seem to be of a kind, by what they derive from."""
+    try:
+        module = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    return [
+        node.name
+        for node in module.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        if any(ast.unparse(base).endswith(kind.__name__) for base in node.bases)
+    ]
 
 
 def _load_short_name(use: str, *, package: str, kind: type[Kind]) -> type[Kind]:
     name = f"{package}.{use}"
     if not use.isidentifier() or importlib.util.find_spec(name) is None:
-        known = ", ".join(short_names(package=package, kind=kind))
-        message = f'use = "{use}": neither a file of {package}/ ({known}) nor "module:Class"'
-        raise ConfigurationError(message)
+        raise ConfigurationError(f'use = "{printable(use)}": {_no_short_name(use, package, kind)}')
     classes = _classes(_import(use, name), kind)
+    if not classes:
+        known = ", ".join(short_names(package=package, kind=kind))
+        message = f'use = "{use}": {package}/{use}.py defines no {kind.__name__} (known: {known})'
+        raise ConfigurationError(message)
     if len(classes) != 1:
-        there = ", ".join(cls.__name__ for cls in classes) or "none"
+        there = ", ".join(cls.__name__ for cls in classes)
         message = (
             f'use = "{use}": {package}/{use}.py must define exactly one {kind.__name__}, '
             f'it defines: {there}; name the one you mean as "{name}:Class"'
         )
         raise ConfigurationError(message)
     return classes[0]
+
+
+def _no_short_name(use: str, package: str, kind: type) -> str:
+    """Say what ``use`` may be instead of a name that no file has."""
+    known = short_names(package=package, kind=kind)
+    names = {cls: name for name, classes in known.items() for cls in classes}
+    guess = nearest(use.removesuffix(".py").rpartition("/")[2], [*known, *names])
+    module, dot, cls = use.rpartition(".")
+    if guess:
+        meant = f'; did you mean "{names.get(guess, guess)}"?'
+    elif dot and cls[:1].isupper() and use.replace(".", "").isidentifier():
+        meant = f'; did you mean "{module}:{cls}"?'
+    else:
+        meant = ""
+    folder = package.replace(".", "/")
+    return f'neither a file of {folder}/ ({", ".join(known)}) nor "module:Class"{meant}'
 
 
 def _classes(module: ModuleType, kind: type[Kind]) -> list[type[Kind]]:

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError, WithJsonSchema
 
 from middleware.errors import ConfigurationError
+from middleware.wording import problem, told, unknown
+
+DURATION: Final = r"^([0-9]+(?:\.[0-9]+)?)([smhd])$"
+
+_LARGEST: Final = sys.float_info.max
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def seconds(value: Any, *, most: float = _LARGEST, other: str = "") -> float:
+    """Return a duration in seconds; a number is seconds, text has a unit; raises ValueError."""
+    number = value
+    if isinstance(value, str) and (match := re.fullmatch(DURATION, value)):
+        number = float(match[1]) * _SECONDS[match[2]]
+    if type(number) not in {int, float} or not 0 <= number <= most:
+        limit = "" if most == _LARGEST else f" (to {most / 86_400:.0f}d)"
+        raise ValueError(
+            f'expected seconds, or text such as "30s", "5m", "12h", "1d"{limit}{other}'
+        )
+    return float(number)
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(seconds),
+    WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": DURATION}),
+]
+"""A parameter that is a duration: ``300``, ``0.5`` or ``"5m"``; in code it is seconds."""
 
 
 def parse_params(owner: type[Any], params: Mapping[str, Any]) -> BaseModel:
@@ -19,7 +48,8 @@ def parse_params(owner: type[Any], params: Mapping[str, Any]) -> BaseModel:
     try:
         return model.model_validate(dict(params), extra="forbid")
     except ValidationError as error:
-        lines = [_line(owner, detail) for detail in error.errors(include_url=False)]
+        found = told(error.errors(include_url=False), lambda _: model.model_fields)
+        lines = [_line(owner, detail) for detail in found]
         raise ConfigurationError("\n".join(lines)) from None
     except Exception as error:  # of a validator that the class brings along
         message = f"{owner.__name__} cannot check its parameters: {type(error).__name__}: {error}"
@@ -27,11 +57,14 @@ def parse_params(owner: type[Any], params: Mapping[str, Any]) -> BaseModel:
 
 
 def _line(owner: type[Any], detail: Mapping[str, Any]) -> str:
-    name = owner.__name__
-    where = ".".join(map(str, detail["loc"])) or "all together"
+    fields: dict[str, Any] = owner.Params.model_fields
+    first, *below = detail["loc"] or ["all together"]
+    where = str(first) + "".join(f"[{key}]" if type(key) is int else f".{key}" for key in below)
     if detail["type"] == "extra_forbidden":
-        known = ", ".join(owner.Params.model_fields) or "it takes none"
-        return f"{where}: unknown parameter of {name} (known: {known})"
+        what = f"parameter of {owner.__name__}"
+        return f"{where}: {unknown(what, str(first), fields, none='it takes none')}"
     if detail["type"] == "missing":
-        return f"{where}: required parameter of {name} is missing"
-    return f"{where}: {detail['msg']} (got {detail['input']!r})"
+        meaning = fields[first].description if not below and first in fields else None
+        return f"{where}: required, but missing" + (f": {meaning}" if meaning else "")
+    hidden = first in fields and "Secret" in str(fields[first].annotation)
+    return f"{where}: {problem(detail, hidden=hidden)}"

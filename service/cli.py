@@ -24,7 +24,7 @@ from service.commands.asking import (
     config_option,
     exit_codes,
     json_option,
-    load,
+    load_checked,
     url_option,
 )
 from service.commands.bench import bench
@@ -67,7 +67,7 @@ def run(config: Path, forget: tuple[str, ...]) -> None:
             from service.logs import configure_logs
 
             configure_logs()
-            settings = load(config)
+            settings = load_checked(config)
             from service.daemon import Daemon
 
         Daemon(settings, forget).run()
@@ -99,7 +99,7 @@ def process(
     _refuse_overwriting(inputs, output, dead)
     with exit_codes(config):
         with importing():
-            settings = load(config)
+            settings = load_checked(config)
             import service.processing  # noqa: F401 - what _process is about to use
         if workers is not None:
             count = settings.workers.model_copy(update={"count": workers})
@@ -118,10 +118,7 @@ def process(
 def check(config: Path) -> None:
     """Check a configuration, with every class and parameter it names; changes nothing."""
     with exit_codes(config):
-        settings = load(config)
-        from service.configured import check_settings
-
-        check_settings(settings)
+        settings = load_checked(config)
     chain = (
         " -> ".join(f"{step.name} ({step.mode})" for step in settings.middleware) or "no middleware"
     )

@@ -1,13 +1,14 @@
 """From the settings to the objects they name: the chain, the sources, the sinks.
 
-Every error names its place in the configuration.
+Every error names its place in the configuration, and all of them are told at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
 
 from middleware.errors import ConfigurationError
 from middleware.loading import load_class, load_middleware
@@ -16,80 +17,134 @@ from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
 from service.emitter import Outlet
 from service.event_queue import EventQueue
-from service.settings import PartSettings, Settings
+from service.settings import BlockSettings, EventSettings, PartSettings, Settings, SinkSettings
+from service.settings_file import SettingsFile, Table
 from service.sinks.sink import Sink
 from service.sources.source import Source, Surroundings
 
-Kind = TypeVar("Kind", Sink, Source)
+
+def checked_settings(path: Path) -> Settings:
+    """Return the settings of a file, with every class and parameter it names checked.
+
+    Starts nothing. Raises ConfigurationError: a line for each thing wrong, in all tables.
+    """
+    file = SettingsFile(path)
+    found = [*file.problems, *_problems(file.event, file.tables)]
+    if found or file.settings is None:
+        raise file.told(found)
+    return file.settings
+
+
+def check_settings(settings: Settings) -> None:
+    """Load all that the settings name, starting nothing; raises ConfigurationError."""
+    found = _problems(settings.event, lambda kind: _tables(kind, getattr(settings, kind)))
+    if found:
+        raise ConfigurationError("\n".join(found))
 
 
 def configured_chain(settings: Settings) -> ChainVersion:
     """Return the first version of the chain; raises ConfigurationError."""
-    steps: list[Step] = []
-    for index, part in enumerate(settings.middleware):
-        place = _place("middleware", index, part)
-        with _at(place):
-            loaded = load_middleware(part.use)
-        with _at(f"{place}.params"):
-            loaded.parse_params(part.params)
-        step = Step(part.name, part.use, Mode(part.mode), dict(part.params), loaded.shared)
-        with _at(place):
-            check_reads(settings.event, step.load())
-        steps.append(step)
+    problems = _Problems()
+    steps = _chain(problems, settings.event, _tables("middleware", settings.middleware))
+    problems.tell()
     return ChainVersion(1, tuple(steps))
 
 
 def configured_sinks(settings: Settings) -> dict[str, Outlet]:
     """Return the sinks by name, not yet open; raises ConfigurationError."""
-    sinks = {}
-    for index, part in enumerate(settings.sink):
-        place = _place("sink", index, part)
-        loaded = _load(place, part, "service.sinks", Sink)
-        with _at(f"{place}.params"):
-            # What a sink must know of events it need not be told twice.
-            known = {
-                name: value
-                for name, value in settings.event.model_dump().items()
-                if name in {"cid", "time", "time_format"} & loaded.Params.model_fields.keys()
-            }
-            sink = loaded(parse_params(loaded, known | part.params))
-        sinks[part.name] = Outlet(sink, refused_die=part.refused == "dead")
+    problems = _Problems()
+    sinks = _sinks(problems, settings.event, _tables("sink", settings.sink))
+    problems.tell()
     return sinks
 
 
 def configured_sources(settings: Settings, surroundings: Surroundings) -> list[Source]:
     """Return the sources, not yet started; raises ConfigurationError."""
-    sources = []
-    for index, part in enumerate(settings.source):
-        place = _place("source", index, part)
-        loaded = _load(place, part, "service.sources", Source)
-        with _at(f"{place}.params"):
-            sources.append(loaded(part.name, parse_params(loaded, part.params), surroundings))
+    problems = _Problems()
+    sources = _sources(problems, surroundings, _tables("source", settings.source))
+    problems.tell()
     return sources
 
 
-def _load(place: str, part: PartSettings, package: str, kind: type[Kind]) -> type[Kind]:
-    with _at(place):
-        return load_class(part.use, package=package, kind=kind)
+class _Problems:
+    """What is wrong, a line for each: a part that is wrong does not hide the next one."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Take note of a ConfigurationError, with the place in front of each of its lines."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self.lines += [f"{place}.{line}" for line in str(error).splitlines()]
+
+    def tell(self) -> None:
+        if self.lines:
+            raise ConfigurationError("\n".join(self.lines))
 
 
-def _place(kind: str, index: int, part: PartSettings) -> str:
-    return f'{kind}[{index}] "{part.name}"'
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Put the place in front of each line of a ConfigurationError."""
-    try:
-        yield
-    except ConfigurationError as error:
-        lines = [f"{place}.{line}" for line in str(error).splitlines()]
-        raise ConfigurationError("\n".join(lines)) from error.__cause__
-
-
-def check_settings(settings: Settings) -> None:
-    """Load all that the settings name, starting nothing; raises ConfigurationError."""
-    configured_chain(settings)
-    configured_sinks(settings)
+def _problems(event: EventSettings, tables: Any) -> list[str]:
+    """Return what is wrong with the classes and parameters of tables, by their kind."""
+    problems = _Problems()
+    # What else is set is no matter here, and may itself be wrong.
+    settings = Settings(
+        event=event,
+        block=BlockSettings(bytes=int(event.max_event_bytes)),
+        sink=(SinkSettings(name="none", use="none"),),
+    )
     queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
-    configured_sources(settings, Surroundings(queue, settings, lambda _: None, {}))
+    surroundings = Surroundings(queue, settings, lambda _: None, {})
+    _sources(problems, surroundings, tables("source"))
+    _chain(problems, event, tables("middleware"))
+    _sinks(problems, event, tables("sink"))
+    return problems.lines
+
+
+def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -> list[Step]:
+    steps = []
+    for place, part in tables:
+        with problems.at(place):
+            loaded = load_middleware(part.use)
+            with problems.at(f"{place}.params"):
+                loaded.parse_params(part.params)
+                step = Step(part.name, part.use, Mode(part.mode), dict(part.params), loaded.shared)
+                with problems.at(place):
+                    check_reads(event, step.load())
+                    steps.append(step)
+    return steps
+
+
+def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -> dict[str, Outlet]:
+    sinks = {}
+    for place, part in tables:
+        with problems.at(place):
+            loaded = load_class(part.use, package="service.sinks", kind=Sink)
+            with problems.at(f"{place}.params"):
+                # What a sink must know of events it need not be told twice.
+                known = {
+                    name: value
+                    for name, value in event.model_dump().items()
+                    if name in {"cid", "time", "time_format"} & loaded.Params.model_fields.keys()
+                }
+                sink = loaded(parse_params(loaded, known | part.params))
+                sinks[part.name] = Outlet(sink, refused_die=part.refused == "dead")
+    return sinks
+
+
+def _sources(
+    problems: _Problems, surroundings: Surroundings, tables: Iterable[Table]
+) -> list[Source]:
+    sources = []
+    for place, part in tables:
+        with problems.at(place):
+            loaded = load_class(part.use, package="service.sources", kind=Source)
+            with problems.at(f"{place}.params"):
+                sources.append(loaded(part.name, parse_params(loaded, part.params), surroundings))
+    return sources
+
+
+def _tables(kind: str, parts: Iterable[PartSettings]) -> Iterator[Table]:
+    for index, part in enumerate(parts):
+        yield Table(f'{kind}[{index}] "{part.name}"', part)

@@ -1,20 +1,22 @@
 """The settings: one TOML file as frozen models, checked whole before anything starts.
 
 A field is called what its key is called: ``settings.workers.count`` is ``count`` in ``[workers]``.
-Defaults are spelt as in the file. The classes that ``use`` names check it and ``params``, not this.
+Defaults are spelt as in the file. ``settings_file`` reads the file; the classes that ``use`` names
+check their ``params``.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
+import math
 import os
 import re
-import tomllib
+from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -22,20 +24,23 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from middleware.errors import ConfigurationError
+from middleware.parameters import DURATION, seconds
 
 _ADDRESS = r"^(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([0-9.]+)):([0-9]{1,5})$"
-_DURATION = r"^([0-9]+(?:\.[0-9]+)?)([smhd])$"
 _SIZE = "^[1-9][0-9]{0,14}(B|kB|MB|GB|KiB|MiB|GiB)$"
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+UNEXPANDED: Final = r"~|.*\$[{A-Za-z_]"
+"""A path that a shell would have changed."""
+
+LEAST_INTEGER: Final = -(2**63)
+MOST_INTEGER: Final = 2**63 - 1
+
 _CENTURY = 36_500 * 86_400  # the standard library's waits overflow beyond three
 
 
@@ -55,8 +60,10 @@ def _address(value: object) -> Address:
         host = ipaddress.ip_address((match[1] or match[2]) if match else "")
     except ValueError:
         match = None
-    if not match or int(match[3]) >= 2**16:
+    if not match:
         raise ValueError('expected "ADDRESS:PORT", such as "127.0.0.1:8080" or "[::1]:8080"')
+    if int(match[3]) >= 2**16:
+        raise ValueError("expected a port from 0 to 65535")
     if not host.is_loopback:
         message = (
             "expected a loopback address: listening beyond loopback needs authentication, "
@@ -66,13 +73,8 @@ def _address(value: object) -> Address:
     return Address(str(host), int(match[3]))
 
 
-def _seconds(value: Any, *, other: str = "") -> float:
-    if isinstance(value, str) and (match := re.fullmatch(_DURATION, value)):
-        value = float(match[1]) * _SECONDS[match[2]]
-    if type(value) not in {int, float} or not 0 <= value <= _CENTURY:
-        message = f'expected seconds, or text such as "30s", "5m", "12h", "1d" (to 36500d){other}'
-        raise ValueError(message)
-    return float(value)
+def _bounded(value: Any, other: str = "") -> float:
+    return seconds(value, most=_CENTURY, other=other)
 
 
 def _size(value: Any) -> Any:
@@ -81,6 +83,35 @@ def _size(value: Any) -> Any:
     if not (re.fullmatch(_SIZE, value) if is_text else type(value) is int and value > 0):
         raise ValueError('expected bytes, at least 1, or text such as "512KiB", "64MiB", "1GB"')
     return value
+
+
+def _path(value: Any) -> Any:
+    text = str(value) if isinstance(value, str | Path) else "?"
+    if not text:
+        raise ValueError("expected a path")
+    if "\0" in text:
+        raise ValueError("expected a path without a NUL character")
+    if re.match(UNEXPANDED, text):
+        raise ValueError('expected a path written out: "~" and "$NAME" are not expanded')
+    return value
+
+
+def _plain(value: Any, *place: str | int) -> Any:
+    """Return parameters as JSON can write them, since the journal does."""
+    match value:
+        case dict():
+            return {name: _plain(each, *place, name) for name, each in value.items()}
+        case list():
+            return [_plain(each, *place, index) for index, each in enumerate(value)]
+        case date() | time():  # and datetime, which is a date
+            return value.isoformat()
+        case float() if not math.isfinite(value):
+            expected = "expected a finite number"
+        case int() if not LEAST_INTEGER <= value <= MOST_INTEGER:
+            expected = "expected a whole number of at most 64 bits"
+        case _:
+            return value
+    raise PydanticCustomError("plain", expected, {"at": place, "got": value})
 
 
 def usable_cores() -> int:
@@ -94,16 +125,19 @@ _SIZE_SCHEMA = {"type": ["integer", "string"], "minimum": 1, "pattern": _SIZE}
 
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST_INTEGER)]
+WrittenPath = Annotated[Path, BeforeValidator(_path)]
+"""A path as it is: nothing in it is expanded."""
+Params = Annotated[dict[str, Any], AfterValidator(_plain)]
 Size = Annotated[ByteSize, BeforeValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
 Seconds = Annotated[
-    float, BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA | {"pattern": _DURATION})
+    float, BeforeValidator(_bounded), WithJsonSchema(_DURATION_SCHEMA | {"pattern": DURATION})
 ]
 SecondsOrOff = Annotated[
     float | None,
-    PlainValidator(lambda value: None if value == "off" else _seconds(value, other=', or "off"')),
+    PlainValidator(lambda value: None if value == "off" else _bounded(value, ', or "off"')),
     PlainSerializer(lambda seconds: "off" if seconds is None else seconds),
-    WithJsonSchema(_DURATION_SCHEMA | {"pattern": f"{_DURATION}|^off$"}),
+    WithJsonSchema(_DURATION_SCHEMA | {"pattern": f"{DURATION}|^off$"}),
 ]
 Listen = Annotated[
     Address, PlainValidator(_address), PlainSerializer(str), WithJsonSchema({"type": "string"})
@@ -120,7 +154,9 @@ class EventSettings(Section):
     """What an event looks like, and which ones are turned away."""
 
     cid: Text = Field("cid", description="the field that holds the point's number")
-    time: Text = Field("time", description="the field that holds the event's time")
+    time: Text = Field(
+        "time", validate_default=True, description="the field that holds the event's time"
+    )
     time_format: Literal["epoch", "rfc3339"] = Field(
         "epoch", description="how it is written: seconds since the epoch, or RFC 3339 text"
     )
@@ -142,7 +178,7 @@ class PartSettings(Section):
 
     name: Name = Field(description="its name in the API, in the stats and in messages")
     use: Text = Field(description='a built-in\'s short name, or "module:Class"')
-    params: dict[str, Any] = Field(default_factory=dict, description="what its class takes")
+    params: Params = Field(default_factory=dict, description="what its class takes")
 
 
 class MiddlewareSettings(PartSettings):
@@ -202,7 +238,9 @@ class SinkSettings(PartSettings):
 class StateSettings(Section):
     """What outlives the process."""
 
-    directory: Path = Field("var", validate_default=True, description="where it is kept on disk")
+    directory: WrittenPath = Field(
+        "var", validate_default=True, description="where it is kept on disk"
+    )
     durability: Literal["full", "normal", "off"] = Field(
         "full",
         description="what can be lost. full: nothing; normal: the last moments, when the power "
@@ -262,65 +300,3 @@ class Settings(Section):
             expected = f"expected at least event.max_event_bytes, {event.max_event_bytes}"
             raise PydanticCustomError("size", expected, {"at": ("bytes",), "got": block.bytes})
         return block
-
-
-def load_settings(path: Path) -> Settings:
-    """Return the settings; raises ConfigurationError, a line per problem: file, key, expected."""
-    try:
-        data = tomllib.loads(path.read_bytes().decode())
-        return Settings.model_validate(data)
-    except OSError as error:
-        problems = [f"cannot be read: {error.strerror}"]
-    except ValidationError as error:
-        problems = [_describe(problem, data) for problem in error.errors()]
-    except ValueError as error:  # of TOML, of UTF-8, of a number beyond Python's limits
-        problems = [f"not valid TOML: {error}"]
-    raise ConfigurationError("\n".join(f"{path}: {problem}" for problem in problems))
-
-
-_EXPECTED = {
-    "dict_type": "a table",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "{ge} or more",
-    "int_type": "a whole number",
-    "literal_error": "{expected}",
-    "model_type": "a table",
-    "path_type": "a path",
-    "string_pattern_mismatch": "a lower-case letter, then at most 63 of a-z, 0-9, _ and -",
-    "string_too_short": "text that is not empty",
-    "string_type": "text",
-    "tuple_type": "tables, each under its own [[{key}]]",
-}
-
-
-def _describe(problem: ErrorDetails, data: dict[str, Any]) -> str:
-    kind, context = problem["type"], problem.get("ctx", {})
-    place = problem["loc"] + context.get("at", ())
-    where = _where(place, data)
-    if kind == "extra_forbidden":
-        return f"{where}: unknown setting (known: {', '.join(_known(place))})"
-    if kind in {"missing", "too_short"}:
-        return f"{where}: required, but missing: {_known(place)[str(place[-1])].description}"
-    expected = problem["msg"].removeprefix("Value error, ")
-    if kind in _EXPECTED:
-        expected = "expected " + _EXPECTED[kind].format(key=place[-1], **context).replace("'", '"')
-    got = json.dumps(context.get("got", problem["input"]), ensure_ascii=False, default=str)
-    return f"{where}: {expected} (got {got[:80]})"
-
-
-def _where(place: tuple[str | int, ...], data: dict[str, Any]) -> str:
-    """Write the key at ``place`` as in ``middleware[1] "adjacent".mode``."""
-    keys = [str(key) if re.fullmatch(r"[\w-]+", str(key)) else json.dumps(key) for key in place]
-    match place:
-        case [str(kind), int(index), *below]:
-            name = data[kind][index].get("name") if below not in ([], ["name"]) else None
-            label = f" {json.dumps(name)}" if isinstance(name, str) else ""
-            keys[:2] = [f"{kind}[{index}]{label}"]
-    return ".".join(keys)
-
-
-def _known(place: tuple[str | int, ...]) -> dict[str, FieldInfo]:
-    """Return the settings of the table that holds the key at ``place``."""
-    annotation: Any = Settings.model_fields[str(place[0])].annotation if place[1:] else Settings
-    table: type[Section] = next(iter(get_args(annotation)), annotation)
-    return table.model_fields

@@ -16,6 +16,7 @@ LAYERS = [
     {
         "errors",
         "settings",
+        "settings_file",
         "threads",
         "child",
         "client",

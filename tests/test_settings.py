@@ -20,7 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from middleware.errors import ConfigurationError
-from service.settings import Address, Section, Settings, Size, load_settings, usable_cores
+from service.settings import Address, Section, Settings, Size, usable_cores
+from service.settings_file import load_settings
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
@@ -30,7 +31,7 @@ UNITS_OF_TIME = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 UNITS_OF_SIZE = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 NO_SIZES = ["", "1", "0B", "-1B", "1.5MiB", "1mib", "1.2.3", "1e3B", "MiB", "1 MiB", "1MiB "]
 NO_HOSTS = ["localhost:80", "127.0.0.256:80", "::1:80", "[127.0.0.1]:80", "[:::1]:80", ":80"]
-NO_PORTS = ["127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:80/path"]
+NO_PORTS = ["127.0.0.1", "127.0.0.1:", "127.0.0.1:-1", "127.0.0.1:80/path"]
 NO_NAMES = ["", "A", "1a", "_a", "-a", "a.b", "a b", "a\n", "ä", "a" * 65]
 
 SIZES: TypeAdapter[int] = TypeAdapter(Size)
@@ -172,6 +173,10 @@ class TestValues:
         with pytest.raises(ValidationError, match='expected "ADDRESS:PORT"'):
             make(http={"listen": written})
 
+    def test_a_port_has_16_bits(self) -> None:
+        with pytest.raises(ValidationError, match="expected a port from 0 to 65535"):
+            make(http={"listen": "127.0.0.1:65536"})
+
     @pytest.mark.parametrize("written", ["0.0.0.0:80", "192.168.0.1:80", "[::]:80", "[fe80::1]:80"])
     def test_beyond_loopback_takes_authentication(self, written: str) -> None:
         with pytest.raises(ValidationError, match=r"needs authentication, which this version does"):
@@ -236,7 +241,7 @@ source = [{name = "demo"}]
 source[0] "demo".use: required, but missing: a built-in's short name, or "module:Class"
 
 source.name = "demo"
-source: expected tables, each under its own [[source]] (got {"name": "demo"})
+source: expected tables, each under its own [[source]] (got a table)
 
 source = [1]
 source[0]: expected a table (got 1)
@@ -248,10 +253,10 @@ middleware = [{name = "a", use = "b", params = 3}]
 middleware[0] "a".params: expected a table (got 3)
 
 middleware = [{name = "a", use = "b", colour = 1}]
-middleware[0] "a".colour: unknown setting (known: name, use, params, mode)
+middleware[0] "a".colour: unknown setting (known: name, use, params, mode); what its class takes goes into params
 
 queue = 3
-queue: expected a table (got 3)
+queue: expected one table, [queue] (got 3)
 
 queue.events = 0
 queue.events: expected 1 or more (got 0)
@@ -269,16 +274,16 @@ workers.count = true
 workers.count: expected a whole number (got true)
 
 workers.deadline = 0
-workers.deadline: expected more than 0 (got 0.0)
+workers.deadline: expected more than 0 (got 0)
 
 workers.retries = -1
 workers.retries: expected 0 or more (got -1)
 
 workers.cuont = 2
-workers.cuont: unknown setting (known: count, deadline, retries)
+workers.cuont: unknown setting; did you mean "count"? (known: count, deadline, retries)
 
 worker.count = 2
-worker: unknown setting (known: event, source, middleware, sink, queue, block, workers, http, state)
+worker: unknown setting; did you mean "workers"? (known: event, source, middleware, sink, queue, block, workers, http, state)
 
 http."two\nlines" = 2
 http."two\nlines": unknown setting (known: listen, max_body)
@@ -290,7 +295,7 @@ http.listen = "0.0.0.0:80"
 http.listen: expected a loopback address: listening beyond loopback needs authentication, which this version does not have (got "0.0.0.0:80")
 
 state.directory = 2026-01-01
-state.directory: expected a path (got "2026-01-01")
+state.directory: expected a path (got the TOML date or time 2026-01-01)
 """.strip().split("\n\n")  # noqa: E501 - the messages are as long as they are
 ]
 
@@ -344,7 +349,7 @@ class TestErrors:
         ("text", "problem"),
         [
             ("[workers]\ncount = = 2", "not valid TOML: .* line 2, column 9"),
-            (b'[event]\ncid = "\xff"', "not valid TOML: .*utf-8.*position 15"),
+            (b'[event]\ncid = "\xff"', "line 2 is not UTF-8; save the file as UTF-8"),
             ("[workers]\ncount = " + "9" * 5_000, "not valid TOML: .*digits"),
         ],
     )

@@ -36,9 +36,16 @@ json_option = click.option(
 
 def load(config: Path) -> Settings:
     """Return the settings; raises ConfigurationError."""
-    from service.settings import load_settings
+    from service.settings_file import load_settings
 
     return load_settings(config)
+
+
+def load_checked(config: Path) -> Settings:
+    """Return the settings, with every class and parameter checked; raises ConfigurationError."""
+    from service.configured import checked_settings
+
+    return checked_settings(config)
 
 
 @contextmanager

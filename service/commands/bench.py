@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.commands.asking import config_option, exit_codes, load
+from service.commands.asking import config_option, exit_codes, load_checked
 
 if TYPE_CHECKING:
     from service.bench import Measurement, Stage
@@ -44,7 +44,7 @@ def bench(path: Path | None, points: int | None, count: int, as_json: bool, conf
     if path is not None and points is not None:
         raise click.UsageError("--points goes with generated events, not with --events.")
     with exit_codes(config):
-        settings = load(config)
+        settings = load_checked(config)
         from service.bench import measure
         from service.sample_events import generated_lines, read_lines
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.commands.asking import config_option, exit_codes, load
+from service.commands.asking import config_option, exit_codes, load_checked
 
 if TYPE_CHECKING:
     from service.block import Offset
@@ -40,7 +40,7 @@ def replay(start: str | None, stop: str | None, as_json: bool, config: Path) -> 
 
     span = _span(start, stop)
     with exit_codes(config):
-        settings = load(config)
+        settings = load_checked(config)
         directory = existing_journal(settings.state)
         again = Replay(settings.event, configured_chain(settings), settings.workers.retries)
         for difference in again.differences(retained(directory), span):

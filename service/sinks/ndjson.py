@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from service.disk import sync_directory, write_all
 from service.errors import PipelineFailed
+from service.settings import WrittenPath
 from service.sinks.sink import Emission, Sink
 
 log = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class NdjsonSink(Sink):
     class Params(BaseModel):
         """Which file."""
 
-        path: Path = Field(description="the file; it and its folder are made when missing")
+        path: WrittenPath = Field(description="the file; it and its folder are made when missing")
         existing: Literal["append", "truncate"] = Field(
             "append", description="what to do with a file that is already there, at first"
         )

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from middleware.errors import ConfigurationError
 from service.errors import PipelineFailed, SinkFailed
+from service.settings import UNEXPANDED
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData
 
 _KNOWN: Final = r"postgresql://.+|sqlite:///(?!:memory:).+"
+
+_UNREADABLE: Final = "url: cannot be read; in a password, write @ as %40, / as %2F, % as %25"
+_MISSING: Final = 'url: needs {}, which is not installed: pip install "penstock[sql]"'
 
 _DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "sqlite": {"timeout": "5"},  # seconds to wait for another writer
@@ -51,6 +56,14 @@ class Database:
         if not re.fullmatch(_KNOWN, url):
             message = 'url: expected "sqlite:///path" or "postgresql://user@host/database"'
             raise ConfigurationError(message)  # without the one given: it may hold a password
+        kind, _, rest = url.partition("://")
+        if rest.partition("?")[0].count("@") > 1:
+            raise ConfigurationError(_UNREADABLE)
+        if kind == "sqlite" and re.match(UNEXPANDED, rest.removeprefix("/")):
+            raise ConfigurationError('url: expected a path: "~" and "$NAME" are not expanded')
+        for module in ("sqlalchemy", *(["psycopg"] if kind == "postgresql" else [])):
+            if find_spec(module) is None:
+                raise ConfigurationError(_MISSING.format(module))
         self._url = url
         self._secrets: list[str] = []
         self._engine: Engine | None = None
@@ -81,11 +94,9 @@ class Database:
                 hide_parameters=True,  # events stay out of messages
             )
         except ImportError as error:
-            message = f'the sink "sql" lacks {error.name}: pip install "penstock[sql]"'
-            raise PipelineFailed(message) from None
+            raise PipelineFailed(_MISSING.format(error.name)) from None
         except (sql.exc.ArgumentError, ValueError):  # its text may hold part of the password
-            message = "url: cannot be read; in a password, write @ as %40, / as %2F, % as %25"
-            raise PipelineFailed(message) from None
+            raise PipelineFailed(_UNREADABLE) from None
         self.name = url.set(drivername=kind, password=None, query={}).render_as_string()
         secrets = (url.password, url.query.get("password"))
         self._secrets = [secret for secret in secrets if isinstance(secret, str) and secret]
@@ -147,8 +158,8 @@ class Database:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             reason = str(cause).strip() or type(cause).__name__
-            for secret in self._secrets:
-                reason = reason.replace(secret, "***")
+            for secret in self._secrets:  # whole words: a password of one letter is in all of them
+                reason = re.sub(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", "***", reason)
             reason = reason.splitlines()[0]
             raised_by_trigger = getattr(cause, "sqlstate", None) == "P0001"
             if isinstance(error, DataError | IntegrityError) or raised_by_trigger:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from typing import Final
+from typing import Annotated, Final
 
 from apscheduler.jobstores.base import JobLookupError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from service.block import Submission
 from service.errors import QueueClosed
+from service.settings import LEAST_INTEGER, MOST_INTEGER
 from service.sources.source import Source
 
 SHORTEST_TICK: Final = 0.1
@@ -19,6 +20,9 @@ SHORTEST_TICK: Final = 0.1
 
 MOST_AT_ONCE: Final = 10_000
 """Events handed in together when a tick is behind."""
+
+
+Point = Annotated[int, Field(ge=LEAST_INTEGER, le=MOST_INTEGER)]
 
 
 class Generator(Source):
@@ -30,8 +34,15 @@ class Generator(Source):
         rate: float = Field(5.0, gt=0, le=1_000_000, description="events a second")
         count: int | None = Field(None, ge=0, description="events in all; without end when absent")
         seed: int | None = Field(None, description="the same seed makes the same points")
-        first: int = Field(131_000_000_201, description="lowest point")
-        last: int = Field(131_000_001_299, description="highest point")
+        first: Point = Field(131_000_000_201, description="lowest point")
+        last: Point = Field(131_000_001_299, description="highest point")
+
+        @field_validator("last")
+        @classmethod
+        def _upwards(cls, last: int, info: ValidationInfo) -> int:
+            if last < info.data.get("first", last):
+                raise ValueError(f"expected first, {info.data['first']}, or more")
+            return last
 
     def start(self) -> None:
         """Add the job to the scheduler."""

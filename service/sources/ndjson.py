@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from service.block import FileRange, Submission
 from service.errors import PipelineFailed, QueueClosed
+from service.settings import WrittenPath
 from service.sources.source import Source
 from service.threads import start_thread
 
@@ -27,7 +28,9 @@ class NdjsonSource(Source):
     class Params(BaseModel):
         """Which files."""
 
-        paths: list[Path] = Field(min_length=1, description="the files, in the order to read them")
+        paths: list[WrittenPath] = Field(
+            min_length=1, description="the files, in the order to read them"
+        )
 
     def start(self) -> None:
         """Begin to read, in a thread."""

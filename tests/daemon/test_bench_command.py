@@ -12,7 +12,8 @@ import pytest
 
 from service.bench import READING, WRITING, Measurement, Stage, advice, measure
 from service.sample_events import generated_lines, read_lines
-from service.settings import EventSettings, Settings, load_settings
+from service.settings import EventSettings, Settings
+from service.settings_file import load_settings
 from tests.conftest import Command
 from tests.daemon.running import write_configuration
 

@@ -50,7 +50,7 @@ BAD = [
     ),
     (
         {"middleware": [{**ADJACENT, "params": {"window": -1}}]},
-        ['middleware[0] "adjacent".params', "window", "greater than 0"],
+        ['middleware[0] "adjacent".params', "window", "expected seconds", "got -1"],
     ),
     ({"source": [{"name": "s", "use": "http", "params": {"prat": 1}}]}, ['source[0] "s"', "prat"]),
     ({"sink": [{"name": "k", "use": "ndjson"}]}, ['sink[0] "k"', "path"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ def test_the_table_of_positions_is_no_table_of_events() -> None:
     [
         ("postgresql://penstock:secret-word@/postgres?host=/nowhere", SinkFailed),
         ("postgresql://penstock@/postgres?host=/nowhere&password=secret-word", SinkFailed),
-        ("postgresql://penstock:with@/secret-word@nowhere/d", PipelineFailed),
+        ("postgresql://penstock:with/secret-word@127.0.0.1:1/d", SinkFailed),
+        ("postgresql://penstock:with@secret-word@nowhere/d", ConfigurationError),
+        ("postgresql://penstock:with@/secret-word@nowhere/d", ConfigurationError),
         ("postgresql://penstock:secret-word@nowhere:port/d", PipelineFailed),
         ("sqlite:////", SinkFailed),
     ],
@@ -196,11 +199,10 @@ def test_the_table_of_positions_is_no_table_of_events() -> None:
 def test_a_database_that_cannot_be_opened_says_so_without_the_password(
     url: str, error: type[Exception]
 ) -> None:
-    sink = SqlSink(SqlSink.Params.model_validate({"url": url}))
-    assert "secret" not in repr(sink.params)
-    with pytest.raises(error) as raised:
+    params = SqlSink.Params.model_validate({"url": url})
+    assert "secret" not in repr(params)
+    with pytest.raises(error) as raised, closing(SqlSink(params)) as sink:
         sink.open(None)
-    sink.close()
     message = str(raised.value)
     assert "secret" not in message
     assert "\n" not in message
@@ -215,8 +217,14 @@ def test_without_the_extra_it_says_what_to_install(
     url: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    sink = SqlSink(SqlSink.Params.model_validate({"url": url}))
-    with pytest.raises(PipelineFailed, match=rf'lacks {missing}: pip install "penstock\[sql\]"'):
+    told = rf'url: needs {missing}, which is not installed: pip install "penstock\[sql\]"'
+    with pytest.raises(ConfigurationError, match=told):
+        SqlSink(SqlSink.Params.model_validate({"url": url}))
+
+
+def test_a_password_of_one_letter_leaves_the_message_readable() -> None:
+    params = SqlSink.Params.model_validate({"url": "postgresql://penstock:e@127.0.0.1:1/d"})
+    with pytest.raises(SinkFailed, match="refused"), closing(SqlSink(params)) as sink:
         sink.open(None)
 
 
