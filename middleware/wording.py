@@ -61,7 +61,6 @@ def problem(
     if written := {**_EXPECTED, **(wording or {})}.get(detail["type"]):
         limits = {name: _number(limit) for name, limit in context.items()}
         expected = "expected " + written.format(**limits).replace("'", '"')
-        expected = re.sub(r"matches \^([^\w\\\[(])$", r"begins with \1", expected)
         value = _number(value) if limits.keys() & {"gt", "ge", "lt", "le"} else value
     else:
         expected = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
