@@ -118,10 +118,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def printable(text: str) -> str:
-    """Spell out what steers a terminal: control characters, and those that turn the direction."""
+def printable(text: str, keep: str = "") -> str:
+    """Spell out what steers a terminal: control characters, and those that turn the direction.
+
+    Line ends are among them; ``keep`` names those characters that stay.
+    """
     return "".join(
-        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+        each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text
     )
 
 

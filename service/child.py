@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from multiprocessing import (
     connection,
     forkserver,
@@ -24,7 +25,7 @@ from multiprocessing import (
 )
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from service.allocator import keep_freed_memory
@@ -46,6 +47,10 @@ UNHEARD_OF = 255
 """What multiprocessing tells of a child whose server is gone: it may still live."""
 
 
+_STARTING = Lock()
+"""Held while the server is started: what it inherits is set for that moment."""
+
+
 def prepare_children() -> None:
     """Start the server that children are forked from, without waiting for its imports."""
     # numpy's linear algebra is not used; its threads would only take memory, and forbid to fork.
@@ -53,6 +58,11 @@ def prepare_children() -> None:
     forkserver.set_forkserver_preload(["service.preload"])
     # Else each child would run the script that was started here, and import what that does.
     vars(sys.modules["__main__"]).pop("__file__", None)
+    with _STARTING, _safe_path():
+        _ensure_running()
+
+
+def _ensure_running() -> None:
     resource_tracker.ensure_running()  # now, since starting it undoes the mask
     # Until it ignores them, it must not meet a Ctrl-C or TERM: it inherits the mask of this thread.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -60,6 +70,19 @@ def prepare_children() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let what is started import what is installed, not what lies in the working folder."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def start_child(

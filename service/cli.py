@@ -25,6 +25,7 @@ from service.commands.asking import (
     exit_codes,
     json_option,
     load_checked,
+    say,
     url_option,
 )
 from service.commands.bench import bench
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 @click.version_option(package_name="penstock")
 def main() -> None:
     """Filter streams of events through switchable middleware with one shared memory."""
-    # A middleware of the user's own, "module:Class", is found from where the command is given.
-    sys.path.insert(0, str(Path.cwd()))
     # numpy's linear algebra is not used; its threads would only take memory in every process.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -154,8 +153,22 @@ def list_middleware(url: str | None, as_json: bool, config: Path) -> None:
         click.echo(json.dumps(answer))
         return
     for each in answer:
-        params = " ".join(f"{name}={json.dumps(value)}" for name, value in each["params"].items())
-        click.echo(f"{each['name']:<20} {each['mode']:<9} from {each['offset']:<10} {params}")
+        say(f"{each['name']:<20} {each['mode']:<9} from {each['offset']:<10} {_params(each)}")
+
+
+@middleware.command()
+@click.argument("name")
+@url_option
+@json_option
+@config_option
+def show(name: str, url: str | None, as_json: bool, config: Path) -> None:
+    """Show one: its mode, since when and why, its parameters, whether it remembers."""
+    answer = ask_daemon(config, url, "GET", f"/middleware/{name}")
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for key, value in answer.items():
+        say(f"{key:<10}  {_params(answer) if key == 'params' else value}")
 
 
 def _switch_command(name: str, mode: str, text: str) -> None:
@@ -286,8 +299,12 @@ def _print_switch(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
-    params = " ".join(f"{name}={json.dumps(value)}" for name, value in answer["params"].items())
-    click.echo(f"{answer['name']}: {answer['mode']} {params}, from offset {answer['offset']} on")
+    said = f"{answer['name']}: {answer['mode']} {_params(answer)}"
+    say(f"{said}, from offset {answer['offset']} on")
+
+
+def _params(answer: dict[str, Any]) -> str:
+    return " ".join(f"{name}={json.dumps(value)}" for name, value in answer["params"].items())
 
 
 def _json_or_text(value: str) -> Any:

@@ -15,6 +15,7 @@ with importing():
 
 __all__ = ["middleware", "service"]
 
+os.environ.pop("PYTHONSAFEPATH", None)  # meant for this process alone
 # Standard output is the daemon's alone: who reads it should see its end when the daemon ends.
 os.dup2(2, 1)
 # A service manager's TERM reaches the whole group; the daemon decides when to end.

@@ -42,10 +42,24 @@ def load(config: Path) -> Settings:
 
 
 def load_checked(config: Path) -> Settings:
-    """Return the settings, with every class and parameter checked; raises ConfigurationError."""
+    """Return the settings, with every class and parameter checked; raises ConfigurationError.
+
+    A class of the user's own, "module:Class", is found from where the command is given, but only
+    after all that is installed: a ``numpy.py`` that lies there is not run.
+    """
     from service.configured import checked_settings
 
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     return checked_settings(config)
+
+
+def say(text: str, keep: str = "") -> None:
+    """Print a line for people; what others wrote must not steer their terminal."""
+    from middleware.wording import printable
+
+    click.echo(printable(text, keep))
 
 
 @contextmanager
@@ -57,14 +71,15 @@ def exit_codes(config: Path) -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except Exception as error:
         from middleware.errors import ConfigurationError, PenstockError
+        from middleware.wording import printable
 
         if isinstance(error, ConfigurationError):
             for line in str(error).splitlines():
                 told = line if line.startswith(f"{config}: ") else f"{config}: {line}"
-                click.echo(told, err=True)
+                click.echo(printable(told), err=True)
             sys.exit(BAD_CONFIGURATION)
         if isinstance(error, PenstockError):
-            click.echo(f"penstock: {error}", err=True)
+            click.echo(f"penstock: {printable(str(error), keep=chr(10))}", err=True)
             sys.exit(FAILED)
         raise
 
@@ -88,4 +103,6 @@ def ask_daemon(
     with exit_codes(config):
         if url is None:
             url = f"http://{load(config).http.listen}"
+        elif "://" not in url:
+            url = f"http://{url}"
         return ask(url, method, f"/api/v1{path}", body, given)

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 import click
 
-from service.commands.asking import FAILED, ask_daemon, config_option, json_option, url_option
+from service.commands.asking import (
+    FAILED,
+    ask_daemon,
+    config_option,
+    json_option,
+    say,
+    url_option,
+)
 
 PATH: Final = "/dead-letters"
 WIDTH: Final = 100
@@ -72,7 +79,7 @@ def list_letters(
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row, each in zip(rows, answer["dead_letters"], strict=True):
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-        click.echo("  ".join([*cells, _short(each["reason"])]))
+        say("  ".join([*cells, _short(each["reason"])]))
     counts = ", ".join(f"{number} {name}" for name, number in answer["counts"].items())
     more = f"; for more: --after {answer['next']}" if answer["next"] else ""
     click.echo(f"in all {counts}{more}", err=True)
@@ -96,9 +103,10 @@ def show(letter_id: str, url: str | None, as_json: bool, config: Path) -> None:
         answer["status"] += ", and was cut: it cannot be re-driven"
     traceback = answer.pop("traceback", "")
     for name, value in answer.items():
-        click.echo(f"{name:<12}  {_printable(str(value))}")
+        say(f"{name:<12}  {value}")
     if traceback:
-        click.echo(f"\n{_printable(traceback.rstrip())}")
+        click.echo()
+        say(traceback.rstrip(), keep="\n\t")
 
 
 @dead.command()
@@ -130,6 +138,7 @@ def redrive(
 @all_option
 @middleware_option
 @source_option
+@click.option("--yes", is_flag=True, help="Do not ask whether all are meant.")
 @reason_option
 @url_option
 @json_option
@@ -139,6 +148,7 @@ def discard(
     every: bool,
     middleware: str | None,
     source: str | None,
+    yes: bool,
     reason: str,
     url: str | None,
     as_json: bool,
@@ -146,6 +156,13 @@ def discard(
 ) -> None:
     """Mark dead letters as of no further interest; that is not undone."""
     body = _decision(ids, every, middleware, source, reason)
+    if every and not yes:
+        if not _somebody_watches():
+            raise click.UsageError("--all is not undone, and nobody can be asked here: add --yes.")
+        counts = ask_daemon(config, url, "GET", PATH, query={"limit": 1})["counts"]
+        those = " with this middleware or source" if middleware or source else ""
+        question = f"{counts['waiting']} dead letters wait. Discard all{those}? This is not undone."
+        click.confirm(question, abort=True, err=True)
     _decide(lambda body: ask_daemon(config, url, "POST", f"{PATH}/discard", body), body, as_json)
 
 
@@ -154,15 +171,12 @@ def _where(letter: dict[str, Any]) -> str:
 
 
 def _short(reason: str) -> str:
-    line = _printable(" ".join(reason.split()))
+    line = " ".join(reason.split())
     return line if len(line) <= WIDTH else f"{line[:WIDTH]}..."
 
 
-def _printable(text: str) -> str:
-    """Spell out control characters: what a producer sent must not steer a terminal."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
-    )
+def _somebody_watches() -> bool:
+    return sys.stdin.isatty()
 
 
 def _decision(
@@ -187,7 +201,7 @@ def _decide(ask: Ask, body: dict[str, Any], as_json: bool) -> None:
         undone = [each for each in answer["results"] if "detail" in each]
         if not as_json:
             for each in answer["results"]:
-                click.echo(_told(each))
+                say(_told(each))
         if answer["next"] is None or undone:
             break
         body |= {"after": answer["next"]}

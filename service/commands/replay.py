@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.commands.asking import config_option, exit_codes, load_checked
+from service.commands.asking import config_option, exit_codes, load_checked, say
 
 if TYPE_CHECKING:
     from service.block import Offset
@@ -44,7 +44,7 @@ def replay(start: str | None, stop: str | None, as_json: bool, config: Path) -> 
         directory = existing_journal(settings.state)
         again = Replay(settings.event, configured_chain(settings), settings.workers.retries)
         for difference in again.differences(retained(directory), span):
-            click.echo(_json(difference) if as_json else _text(difference))
+            click.echo(_json(difference)) if as_json else say(_text(difference))
     _print_comparison(again.comparison)
 
 

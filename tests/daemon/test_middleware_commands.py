@@ -75,6 +75,24 @@ def test_a_switch_is_told_in_words(penstock: Command, daemon: RunningDaemon) -> 
     assert f"from offset {daemon.get('/api/v1/middleware/adjacent')['offset']} on" in words
 
 
+def test_one_is_shown_with_all_there_is_to_know(penstock: Command, daemon: RunningDaemon) -> None:
+    daemon.switch("blocked", mode="shadow", reason="a look")
+    done = penstock("middleware", "show", "blocked", "--url", daemon.url)
+    shown = dict(line.split(maxsplit=1) for line in done.stdout.decode().splitlines())
+    described = daemon.get("/api/v1/middleware/blocked")
+    assert shown["mode"] == "shadow"
+    assert shown["offset"] == described["offset"]
+    assert shown["reason"] == "a look"
+    assert shown["params"].startswith("cids=[")
+    answer = penstock("middleware", "show", "blocked", "--json", "--url", daemon.url)
+    assert json.loads(answer.stdout) == described
+
+
+def test_an_address_needs_no_scheme(penstock: Command, daemon: RunningDaemon) -> None:
+    host, port = daemon.address
+    assert penstock("middleware", "list", "--url", f"{host}:{port}").returncode == OK
+
+
 def test_a_memory_is_reset(penstock: Command, daemon: RunningDaemon) -> None:
     before = daemon.get("/api/v1/middleware/adjacent")["resets"]
     assert penstock("middleware", "reset", "adjacent", "--url", daemon.url).returncode == OK

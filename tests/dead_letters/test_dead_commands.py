@@ -15,6 +15,7 @@ from service import client as client_module
 from service.admin import dead_letters as api_module
 from service.admin.dead_letters import dead_letters_api
 from service.admin.problems import handle_problems
+from service.commands import dead as dead_module
 from service.commands.dead import dead
 from service.dead_letter_store import DeadLetterStore, Status
 from service.errors import QueueFull
@@ -51,7 +52,7 @@ def command(store: DeadLetterStore, queue: FakeQueue, monkeypatch: pytest.Monkey
     monkeypatch.setattr(client_module, "ask", ask)
     store.write(numbered(1), [*bad(0), failed(11)], origin)
     store.refuse("kept", numbered(2), failed(0, "adjacent"), origin)
-    return lambda *arguments: CliRunner().invoke(dead, [*arguments, "--url", URL])
+    return lambda *arguments, **more: CliRunner().invoke(dead, [*arguments, "--url", URL], **more)
 
 
 def test_letters_are_listed_in_columns_with_where_they_died(command: Command) -> None:
@@ -136,9 +137,24 @@ def test_redriving_all_stops_where_the_daemon_takes_no_more(
 
 
 def test_letters_are_discarded(command: Command, store: DeadLetterStore) -> None:
-    assert command("discard", "--all", "--middleware", "lookup").stdout == "1.11: discarded\n"
+    assert command("discard", "--all", "--middleware", "lookup", "--yes").stdout == (
+        "1.11: discarded\n"
+    )
     assert command("discard", "1.0").stdout == "1.0: discarded\n"
     assert store.counts() == {"waiting": 1, "redriven": 0, "discarded": 2}
+
+
+def test_all_are_discarded_only_when_that_was_confirmed(
+    command: Command, store: DeadLetterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = command("discard", "--all")
+    assert refused.exit_code == USAGE
+    assert "add --yes" in refused.stderr
+    monkeypatch.setattr(dead_module, "_somebody_watches", lambda: True)
+    for answer, status, waiting in (("", FAILED, 3), ("n\n", FAILED, 3), ("y\n", OK, 0)):
+        done = command("discard", "--all", input=answer)
+        assert "3 dead letters wait. Discard all? This is not undone. [y/N]" in done.stderr
+        assert (done.exit_code, store.counts()[Status.WAITING]) == (status, waiting)
 
 
 def test_a_letter_that_is_not_there_fails_the_command_but_not_the_others(
@@ -157,7 +173,7 @@ def test_a_letter_that_is_not_there_fails_the_command_but_not_the_others(
     [
         (["list"], ["counts", "dead_letters", "next"]),
         (["redrive", "1.0"], ["next", "results"]),
-        (["discard", "--all"], ["next", "results"]),
+        (["discard", "--all", "--yes"], ["next", "results"]),
     ],
 )
 def test_json_is_what_the_daemon_answered(
