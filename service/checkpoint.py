@@ -59,8 +59,8 @@ class CheckpointFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._kept: list[tuple[int, int]] = []
-        """The place in the journal, and the block, of each checkpoint kept, in rising order."""
+        self._kept: dict[int, int] = {}
+        """By block, in rising order: the place in the journal of each checkpoint kept."""
 
     def load(self) -> Checkpoint | None:
         """Return the newest checkpoint that can be read, None if there never was one.
@@ -78,7 +78,7 @@ class CheckpointFiles:
                 readable.append(read_checkpoint(path))
             except PipelineFailed as error:
                 problems.append(str(error))
-        self._kept = [(checkpoint.sequence, checkpoint.block) for checkpoint in readable]
+        self._kept = {checkpoint.block: checkpoint.sequence for checkpoint in readable}
         if readable:
             for problem in problems:
                 log.error("%s; another checkpoint is used, nothing is lost", problem)
@@ -121,17 +121,18 @@ class CheckpointFiles:
         _sync_directory(self._directory)
         for older in self._files()[:-KEPT]:
             older.unlink()
-        self._kept = sorted({*self._kept, (checkpoint.sequence, checkpoint.block)})[-KEPT:]
+        kept = self._kept | {checkpoint.block: checkpoint.sequence}
+        self._kept = dict(sorted(kept.items())[-KEPT:])
 
     @property
     def needed(self) -> int:
         """The journal's entries after this one are needed to start, from any checkpoint kept."""
-        return self._kept[0][0] if self._kept else 0
+        return min(self._kept.values(), default=0)
 
     @property
     def oldest_block(self) -> int:
         """No block up to this one ever comes again."""
-        return self._kept[0][1] if self._kept else 0
+        return min(self._kept, default=0)
 
     def _files(self) -> list[Path]:
         return sorted(self._directory.glob("*.checkpoint"))

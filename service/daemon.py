@@ -20,14 +20,15 @@ from service.configured import check_settings, configured_chain, configured_sour
 from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
+from service.finishing import finished
 from service.http_server import HttpServer
 from service.operation import Operation
 from service.pipeline import Pipeline
-from service.recovery import as_accepted, configuration_of
+from service.recovery import configuration_of
 from service.settings import Settings
 from service.sources.mount import Mount
 from service.sources.source import Source, Surroundings
-from service.state_directory import Storage, lock_directory, open_storage
+from service.state_directory import lock_directory, open_storage
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Daemon:
         )
         storage = open_storage(settings.state, configured, self._dead_letters)
         if storage.unfinished(configured):
-            storage = self._finish(settings, storage)
+            # A signal to stop waits for that; a second one does not.
+            storage = finished(settings, storage, self._wake.set, lambda: self._signals <= 1)
         self._storage = storage.adopting(configured).forgetting(forget)
         self._pipeline = Pipeline(settings, self._storage, self._wake.set)
         self.operation = Operation(self._pipeline)
@@ -125,29 +127,6 @@ class Daemon:
         if time.monotonic() - began > START_LIMIT:
             raise PipelineFailed("the workers did not get ready in time")
         return not self._signals
-
-    def _finish(self, settings: Settings, storage: Storage) -> Storage:
-        """Emit what was accepted under the chain of before; raises PipelineFailed.
-
-        A signal to stop waits for that; a second one does not.
-        """
-        recovered = storage.recovered
-        log.warning(
-            "the chain's structure was changed: %s blocks accepted before go through it as it was",
-            recovered.pending,
-        )
-        configured = recovered.configuration
-        pipeline = Pipeline(as_accepted(settings, recovered), storage, self._wake.set)
-        try:
-            pipeline.start()
-            pipeline.wait_until(lambda: pipeline.caught_up, lambda: self._signals <= 1)
-            drained = pipeline.drain(lambda: self._signals <= 1)
-        finally:
-            pipeline.stop()
-        pipeline.check()
-        if not drained:
-            raise PipelineFailed("stopped at once: the next start goes on with what was accepted")
-        return storage.again(configured)
 
     def _schedule(self) -> None:
         """Start the scheduler with the daemon's own jobs."""

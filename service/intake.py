@@ -142,6 +142,11 @@ class Intake:
             return self._place(b"", (), (), barrier=True).number
 
     @property
+    def last_block(self) -> int:
+        """The last block that was accepted."""
+        return self._next - 1
+
+    @property
     def chain(self) -> ChainVersion:
         """The chain version that the next block will have."""
         return self._chain
@@ -154,8 +159,10 @@ class Intake:
                 return
             if entry.kind == CHAIN:
                 change = read_chain(entry)
-                with self._order:
-                    self._chain, self._configuration = change.chain, change.configuration
+                # One of another structure never held: its start ended before a checkpoint said so.
+                if change.configuration.same_structure(self._configuration):
+                    with self._order:
+                        self._chain, self._configuration = change.chain, change.configuration
             for block in self._blocks(entry):
                 self._dispatcher.wait_for_room()
                 with self._order:

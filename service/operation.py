@@ -129,7 +129,7 @@ class Operation:
                 for link in pipeline.links
             ],
             state_host={
-                "pid": pipeline.state_host_pid,
+                "pid": pipeline.host.pid,
                 "restarts": pipeline.keeper.restarts,
                 "ready": pipeline.keeper.ready.is_set(),
             }

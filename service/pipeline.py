@@ -23,7 +23,6 @@ from service.event_queue import EventQueue
 from service.guardian import DeadlineGuard, StateKeeper
 from service.intake import Intake
 from service.origins import Origins
-from service.passage import Result
 from service.settings import Settings
 from service.state_directory import Storage
 from service.state_host import StateHost
@@ -39,6 +38,9 @@ STUCK_LIMIT: Final = 1.0
 
 CHECKPOINT_LIMIT: Final = 60.0
 """Seconds the last checkpoint may take; without it the next start only has more to do again."""
+
+SAVE_AGAIN: Final = 1.0
+"""Seconds until a last checkpoint that could not be written is tried again."""
 
 RECOVERY_LIMIT: Final = 5.0
 """Seconds a switch waits until everything in the journal has its place again."""
@@ -73,7 +75,7 @@ class Pipeline:
         self.statistics = Statistics(steps, checkpoint.statistics if checkpoint else None)
         self.queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
         self._dispatcher = Dispatcher(
-            self._finished,
+            lambda block, result: self.emitter.offer(block, result),  # noqa: PLW0108 - made below
             workers=settings.workers.count,
             retries=settings.workers.retries,
             room=settings.queue.bytes,
@@ -98,22 +100,20 @@ class Pipeline:
             self._dispatcher.settled,
             after=start.block,
         )
-        self._host = StateHost(self.runtime_directory, chain.steps, settings.workers.retries)
-        self.keeper = StateKeeper(
-            self._dispatcher, self._host, settings.workers.deadline, self.fail
-        )
+        self.host = StateHost(self.runtime_directory, chain.steps, settings.workers.retries)
+        self.keeper = StateKeeper(self._dispatcher, self.host, settings.workers.deadline, self.fail)
         self.checkpointer = Checkpointer(
             self._dispatcher,
             self.emitter,
             storage.journal,
             storage.checkpoints,
             recovered.configuration,
-            self._host.snapshot if chain.remembers else None,
+            self.host.snapshot if chain.remembers else None,
         )
         self.links = [self._link(index) for index in range(settings.workers.count)]
         self._dispatcher.connect(self.links)
         self._guard = DeadlineGuard(
-            self._dispatcher, self.links, self._host, settings.workers.deadline, self.fail
+            self._dispatcher, self.links, self.host, settings.workers.deadline, self.fail
         )
         self._threads: list[Thread] = []
         self._drained = False
@@ -122,11 +122,6 @@ class Pipeline:
     def runtime_directory(self) -> Path:
         """The directory of this run's sockets, which only its user may enter."""
         return Path(self._runtime.name)
-
-    @property
-    def state_host_pid(self) -> int | None:
-        """The process id of the state host, None when there is none."""
-        return self._host.pid
 
     @property
     def remembers(self) -> bool:
@@ -144,6 +139,11 @@ class Pipeline:
         return all(link.ready.is_set() for link in self.links) and (
             self.keeper.ready.is_set() or not self.remembers
         )
+
+    @property
+    def saved(self) -> bool:
+        """Say whether the last checkpoint holds everything that was accepted."""
+        return self.checkpointer.block >= self.intake.last_block
 
     @property
     def caught_up(self) -> bool:
@@ -190,17 +190,16 @@ class Pipeline:
         if self.problem is not None:
             raise PipelineFailed(self.problem)
 
-    def checkpoint(self) -> int | None:
-        """Have a checkpoint taken now, unless there is nothing new; return its block."""
+    def checkpoint(self) -> None:
+        """Have a checkpoint taken now, unless there is nothing new."""
         if not self.intake.recovered.is_set():
-            return None
+            return
         try:
-            return self.intake.place_barrier(again=self.checkpointer.problem is not None)
+            self.intake.place_barrier(again=self.checkpointer.problem is not None)
         except StorageFull as error:
             log.warning("no checkpoint: %s", error)
         except PipelineFailed as error:
             self.fail(str(error))
-        return None
 
     def drain(self, go_on: Callable[[], bool], *, checkpoint: bool = True) -> bool:
         """Emit everything accepted; say whether all was.
@@ -209,23 +208,23 @@ class Pipeline:
         1. the queue refuses what is new;
         2. the intake accepts what is still in it;
         3. a last barrier follows, unless there is no next start that needs its ``checkpoint``;
-        4. the workers and the emitter finish, and a checkpoint is taken there: the next start has
-           nothing to do again.
+        4. the workers and the emitter finish;
+        5. a checkpoint is taken at the last block, also where that was a barrier already: the next
+           start has nothing to do again. Whether it was, ``saved`` tells.
         """
         self.queue.close()
         while self.problem is None and go_on() and self._intake_thread.is_alive():
             self._intake_thread.join(_LOOK)
         if self._intake_thread.is_alive() or self.problem is not None:
             return False
-        last = self.checkpoint() if checkpoint else None
+        if checkpoint:
+            self.checkpoint()
         while self.problem is None and go_on():
             if self._dispatcher.wait_until_settled(_LOOK):
                 self._drained = True
                 break
-        until = time.monotonic() + CHECKPOINT_LIMIT
-        while self._drained and last is not None and self.problem is None and go_on():
-            if self.checkpointer.wait_for(last, _LOOK) or time.monotonic() >= until:
-                break
+        if self._drained and checkpoint:
+            self._wait_until_saved(go_on)
         return self._drained
 
     def stop(self) -> None:
@@ -250,7 +249,7 @@ class Pipeline:
             link.stop()
         self.keeper.stop()
         self.checkpointer.join()
-        self._host.close()
+        self.host.close()
         self.emitter.stop()
         for thread in self._threads:
             thread.join(None if self._drained else STUCK_LIMIT)
@@ -313,8 +312,14 @@ class Pipeline:
         if checkpoint is None or mark.sinks != checkpoint.sinks:
             self.checkpointer.begin(mark, checkpoint.memory if checkpoint else None)
 
-    def _finished(self, block: Block, result: Result) -> None:
-        self.emitter.offer(block, result)
+    def _wait_until_saved(self, go_on: Callable[[], bool]) -> None:
+        """Wait for a checkpoint at the last block; what could not be written is tried again."""
+        until = time.monotonic() + CHECKPOINT_LIMIT
+        while self.problem is None and not self.saved and go_on() and time.monotonic() < until:
+            tried = self.checkpointer.wait_for(self.intake.last_block, _LOOK)
+            if tried and not self.saved:
+                self._dispatcher.wait_for_progress(SAVE_AGAIN)
+                self.checkpoint()
 
     def _link(self, index: int) -> WorkerLink:
         return WorkerLink(
@@ -323,12 +328,12 @@ class Pipeline:
             self.runtime_directory,
             self._plan,
             self.settings.block.bytes,
-            self._host.kill,
+            self.host.kill,
             self.fail,
         )
 
     def _plan(self) -> WorkerPlan:
         settings = self.settings
         return WorkerPlan(
-            settings.event, settings.workers.retries, self._host.key, self.intake.chain
+            settings.event, settings.workers.retries, self.host.key, self.intake.chain
         )

@@ -18,7 +18,7 @@ import msgspec
 from middleware.errors import ConfigurationError
 from service.chain import ChainVersion, Step
 from service.checkpoint import Checkpoint, CheckpointFiles
-from service.errors import PipelineFailed
+from service.errors import JournalDamaged, PipelineFailed
 from service.intake import Start
 from service.journal.entry import (
     CHAIN,
@@ -74,6 +74,14 @@ _ACROSS: Final = (
 """When the checkpoint taken with the change is damaged or gone."""
 
 
+_PASSED_AND_GONE: Final = (
+    "an earlier version moved the checkpoint at block {} past blocks {} to {}, which are confirmed "
+    "and not emitted; the journal does not tell those before block {} any more: let penstock "
+    "replay show what is left, and move the whole state directory away to start anew"
+)
+"""When what a checkpoint was moved past was trimmed since."""
+
+
 def configuration_of(settings: Settings, chain: ChainVersion) -> Configuration:
     """Return what is remembered of the configuration; ``chain`` is made from it."""
     return Configuration(settings.event.model_dump(mode="json"), chain.steps)
@@ -94,6 +102,7 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
             )
             raise PipelineFailed(message)
         return Recovered(None, ChainVersion(1, configured.steps), configured, 0, 0)
+    checkpoint = _put_back(checkpoint, journal, files)
     chain, configuration = checkpoint.chain, checkpoint.configuration
     pending, last_block = 0, checkpoint.block
     across = False
@@ -101,8 +110,10 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
     for entry in journal.entries(checkpoint.sequence):
         if entry.kind == CHAIN:
             change = read_chain(entry)
+            across = not change.configuration.same_structure(checkpoint.configuration)
+            if across and pending:
+                continue  # its start ended before it held: what is pending goes through its own
             chain, configuration = change.chain, change.configuration
-            across = not configuration.same_structure(checkpoint.configuration)
         elif entry.kind == BLOCK:
             if across:
                 raise PipelineFailed(_ACROSS.format(checkpoint.block, entry.block))
@@ -114,6 +125,47 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
             last_block = max(last_block, *gone_blocks(entry), 0)
     _name_lost(lost)
     return Recovered(checkpoint, chain, configuration, pending, last_block)
+
+
+def _put_back(checkpoint: Checkpoint, journal: Journal, files: CheckpointFiles) -> Checkpoint:
+    """Return the checkpoint with its true place in the journal, and save it there if it was not.
+
+    Earlier versions moved it past confirmed blocks that were not emitted yet, when the chain's
+    structure was changed. Its memory and the positions of its sinks are those of its block: with
+    the place and the chain from the journal, a start goes on there. Raises JournalDamaged when the
+    journal does not hold all of these blocks any more.
+    """
+    block = checkpoint.block
+    following = next(journal.entries(checkpoint.sequence), None)
+    last = journal.last_block if following is None else following.block - 1
+    if last <= block:
+        return checkpoint
+    change = None
+    for entry in journal.entries(journal.first - 1, checkpoint.sequence):
+        if entry.kind == CHAIN:
+            change = read_chain(entry)
+        elif entry.kind == BLOCK and entry.block > block:
+            break
+    else:
+        return checkpoint  # only what a repair found to be gone lies between
+    if change is None or entry.block > block + 1:
+        raise JournalDamaged(_PASSED_AND_GONE.format(block, block + 1, last, entry.block))
+    log.warning(
+        "the checkpoint at block %s was moved past %s confirmed blocks by an earlier version: "
+        "blocks %s to %s are still in the journal, and are emitted now",
+        block,
+        last - block,
+        block + 1,
+        last,
+    )
+    checkpoint = msgspec.structs.replace(
+        checkpoint,
+        sequence=entry.sequence - 1,
+        chain=change.chain,
+        configuration=change.configuration,
+    )
+    files.save(checkpoint)
+    return checkpoint
 
 
 def adopt(recovered: Recovered, configured: Configuration, journal: Journal) -> Recovered:

@@ -53,8 +53,15 @@ class Storage:
 
         No start may lead from blocks of one structure to those of another, as there is one set of
         steps with one memory at a time: so where the structure is another one, a checkpoint at once
-        says so, before any block comes.
+        says so, before any block comes. It lies behind every block, so none may be pending: raises
+        PipelineFailed, with nothing written.
         """
+        if self.unfinished(configured):
+            message = (
+                f"{self.recovered.pending} blocks accepted under the chain as it was lie behind no "
+                "checkpoint yet: nothing was changed; start again, and it is tried again"
+            )
+            raise PipelineFailed(message)
         recovered = adopt(self.recovered, configured, self.journal)
         checkpoint = recovered.checkpoint
         if checkpoint is None or checkpoint.configuration.same_structure(recovered.configuration):

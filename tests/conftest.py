@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let what daemons that were killed with all their children left behind go with the tests."""
+    multiprocessing.util.get_temp_dir()  # which goes at the very end, by itself
     tmp_path_factory.getbasetemp()  # which pytest keeps for a while, to be looked at
     with (
         tempfile.TemporaryDirectory(prefix="penstock-tests-") as folder,

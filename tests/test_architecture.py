@@ -42,7 +42,7 @@ LAYERS = [
     {"guardian", "checkpointer", "recovery"},
     {"state_directory", "replay"},
     {"sources", "admin", "configured", "pipeline", "operation"},
-    {"http_server", "processing", "bench", "sample_events"},
+    {"http_server", "processing", "finishing", "bench", "sample_events"},
     {"daemon"},
     {"commands"},
     {"cli"},
