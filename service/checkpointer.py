@@ -58,10 +58,11 @@ class Checkpointer:
         """Begin; what cannot be mended is reported to ``failed``."""
         self._thread = start_thread("checkpointer", self._run, failed)
 
-    def join(self) -> None:
-        """Wait for the last checkpoint; the dispatcher must be closed."""
+    def join(self, limit: float) -> bool:
+        """Wait for the last checkpoint, the dispatcher being closed; False if that took longer."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(limit)
+        return self._thread is None or not self._thread.is_alive()
 
     def wait_for(self, block: int, limit: float) -> bool:
         """Wait until a checkpoint at ``block`` or after was tried; False if that took too long.
@@ -82,8 +83,11 @@ class Checkpointer:
         return described | ({} if self.problem is None else {"problem": self.problem})
 
     def begin(self, mark: Mark, memory: Encoded | None) -> None:
-        """Save the state before anything comes; raises PipelineFailed: no start goes on without."""
-        if not self.save(mark, memory):
+        """Save the state before anything comes; raises PipelineFailed: no start goes on without.
+
+        It may not be saved where the emitter was stopped first.
+        """
+        if not self.save(mark, memory) and not self._emitter.stopped:
             message = f"{self.problem}: no start goes on without it; make room, then start again"
             raise PipelineFailed(message)
 
@@ -113,11 +117,13 @@ class Checkpointer:
         )
         self._journal.sync()
         try:
-            self._emitter.flush()
+            if not self._emitter.flush():
+                self.problem = "the daemon stopped before every sink was flushed"
+                return False
         except OSError as error:
             message = (
-                f"a sink does not say whether it kept what was written ({error}): the daemon "
-                "stops; its next start writes everything since the last checkpoint again"
+                f"the dead letters may not be on the disk ({error}): the daemon stops; its next "
+                "start writes everything since the last checkpoint again"
             )
             raise OutcomeUnknown(message) from error
         try:

@@ -5,22 +5,25 @@ Every error names its place in the configuration, and all of them are told at on
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from middleware.errors import ConfigurationError
 from middleware.loading import load_class, load_middleware
 from middleware.parameters import parse_params
 from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
-from service.emitter import Outlet
 from service.event_queue import EventQueue
+from service.outlet import Outlet
 from service.settings import BlockSettings, EventSettings, PartSettings, Settings, SinkSettings
 from service.settings_file import SettingsFile, Table
 from service.sinks.sink import Sink
 from service.sources.source import Source, Surroundings
+
+Kind = TypeVar("Kind")
 
 
 def checked_settings(path: Path) -> Settings:
@@ -120,7 +123,7 @@ def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
     sinks = {}
     for place, part in tables:
         with problems.at(place):
-            loaded = load_class(part.use, package="service.sinks", kind=Sink)
+            loaded = _load(part.use, "service.sinks", Sink, needs="write")
             with problems.at(f"{place}.params"):
                 # What a sink must know of events it need not be told twice.
                 known = {
@@ -128,8 +131,10 @@ def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
                     for name, value in event.model_dump().items()
                     if name in {"cid", "time", "time_format"} & loaded.Params.model_fields.keys()
                 }
-                sink = loaded(parse_params(loaded, known | part.params))
-                sinks[part.name] = Outlet(sink, refused_die=part.refused == "dead")
+                params = parse_params(loaded, known | part.params)
+                with _making(loaded):
+                    sink = loaded(params)
+                sinks[part.name] = Outlet(sink, part.refused == "dead", part.name)
     return sinks
 
 
@@ -139,12 +144,35 @@ def _sources(
     sources = []
     for place, part in tables:
         with problems.at(place):
-            loaded = load_class(part.use, package="service.sources", kind=Source)
+            loaded = _load(part.use, "service.sources", Source, needs="start")
             with problems.at(f"{place}.params"):
-                sources.append(loaded(part.name, parse_params(loaded, part.params), surroundings))
+                params = parse_params(loaded, part.params)
+                with _making(loaded):
+                    sources.append(loaded(part.name, params, surroundings))
     return sources
 
 
 def _tables(kind: str, parts: Iterable[PartSettings]) -> Iterator[Table]:
     for index, part in enumerate(parts):
         yield Table(f'{kind}[{index}] "{part.name}"', part)
+
+
+def _load(use: str, package: str, kind: type[Kind], *, needs: str) -> type[Kind]:
+    """Return the class that is named; it must have the method that its kind ``needs``."""
+    loaded = load_class(use, package=package, kind=kind)
+    if getattr(loaded, needs) is getattr(kind, needs):
+        raise ConfigurationError(f'use = "{use}": {loaded.__name__} has no {needs}')
+    return loaded
+
+
+@contextmanager
+def _making(loaded: type) -> Iterator[None]:
+    """Raise ConfigurationError for whatever the class raises, with its place."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+        raise ConfigurationError(f"{loaded.__name__} cannot be made: {what}") from error

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 START_LIMIT: Final = 60.0
 """Seconds until the state host and the workers must be ready."""
 
+HELD_BACK_LIMIT: Final = 5.0
+"""Seconds a stop waits for a sink that holds the stream back: what it did not take is kept."""
+
 
 class Daemon:
     """One daemon over one state directory."""
@@ -162,7 +165,8 @@ class Daemon:
 
         1. Not ready any more, so that balancers and operators see it.
         2. The sources and the scheduler hand in nothing more.
-        3. The pipeline drains; producers who wait for a receipt get it.
+        3. The pipeline drains; producers who wait for a receipt get it. A sink that holds the
+           stream back is not waited for: the next start emits the rest.
         4. The HTTP server finishes its answers and closes.
         """
         self.operation.draining = True
@@ -171,11 +175,19 @@ class Daemon:
         for source in self._sources:
             source.stop()
         self._scheduler.shutdown(wait=False)
-        drained = self._pipeline.drain(lambda: self._signals <= 1)
+        began = time.monotonic()
+        drained = self._pipeline.drain(lambda: self._signals <= 1 and not self._held_back(began))
         server.close()
         if drained:
             log.info("stopped: everything accepted was emitted")
+        for name, why in self._pipeline.emitter.troubles().items():
+            log.warning('the sink "%s" holds the stream back: %s', name, why)
         return drained
+
+    def _held_back(self, since: float) -> bool:
+        """Say whether a sink has held the stream back for long, and nothing is lost by stopping."""
+        held_back = min(self._pipeline.emitter.held_back(), time.monotonic() - since)
+        return held_back >= HELD_BACK_LIMIT and self._settings.state.durability != "off"
 
     def _told_to_stop(self, number: int, frame: FrameType | None) -> None:
         # A handler only takes note; the loops act.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Condition, Event
+from threading import Condition, Event, Thread
 from typing import Any, Final
 
 from service.block import Block, Offset
 from service.dead_letters import DeadLetters
 from service.errors import PipelineFailed, RecordRefused, SinkFailed
 from service.origins import Origins
+from service.outlet import Outlet
 from service.passage import DeadLetter, Result
-from service.sinks.sink import Emission, Sink
+from service.sinks.sink import Emission
 from service.statistics import Statistics
 
 log = logging.getLogger(__name__)
@@ -21,13 +24,13 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts to write to a sink that fails."""
 
+SLOW: Final = 5.0
+"""Seconds after which it is told that a sink has not returned; then after twice as long each."""
 
-@dataclass(slots=True)
-class Outlet:
-    """A sink, and what to do with an event that it will never take."""
+CLOSE_LIMIT: Final = 5.0
+"""Seconds a sink may take to close; the daemon then ends without it."""
 
-    sink: Sink
-    refused_die: bool = False
+LETTERS: Final = "dead letters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,12 @@ class Emitter:
         settled: Callable[[Block], None],
         *,
         after: int = 0,
+        patient: bool = True,
     ) -> None:
-        """Go on after the block ``after``; report each emitted block to ``settled``."""
+        """Go on after the block ``after``; report each emitted block to ``settled``.
+
+        Unless ``patient``, a sink that cannot be opened or flushed is waited for no moment.
+        """
         self._outlets = outlets
         self._dead_letters = dead_letters
         self._origins = origins
@@ -65,31 +72,78 @@ class Emitter:
         self._next = after + 1
         self._marks: dict[int, Mark] = {}
         self._stopping = Event()
+        self._patient = patient
         self.failing: dict[str, str] = {}
-        """The sinks that cannot write at present, by name, with the reason."""
+        """The sinks that cannot be used at present, by name, with the reason."""
+        self._failing_since: float | None = None
 
-    def open(self, positions: Mapping[str, Any], letters: Any) -> int:
+    @property
+    def stopped(self) -> bool:
+        """Say whether nothing more is to be emitted."""
+        return self._stopping.is_set()
+
+    def troubles(self) -> dict[str, str]:
+        """Return what holds the stream back: by sink why it fails, or what it is at for so long."""
+        now = time.monotonic()
+        slow = {
+            name: f"{call[0]} has taken {now - call[1]:.0f} s"
+            for name, outlet in self._outlets.items()
+            if (call := outlet.longest_call()) and now - call[1] >= SLOW
+        }
+        return slow | dict(self.failing)
+
+    def held_back(self) -> float:
+        """Return for how many seconds the stream has stood still at a sink, 0 if it moves."""
+        calls = [outlet.longest_call() for outlet in self._outlets.values()]
+        began = [call[1] for call in calls if call] + [self._failing_since or math.inf]
+        return max(0.0, time.monotonic() - min(began))
+
+    def watch(self) -> None:
+        """Tell the log of every sink that does not return, until stopped."""
+        told: dict[tuple[str, float], float] = {}
+        while not self._stopping.wait(SLOW / 5):
+            now = time.monotonic()
+            for name, outlet in self._outlets.items():
+                if (call := outlet.longest_call()) and now - call[1] >= told.get(
+                    (name, call[1]), SLOW
+                ):
+                    told = {(name, call[1]): 2 * (now - call[1])}
+                    log.warning(
+                        'sink "%s": %s has taken %.0f s; the stream waits for it, nothing is lost',
+                        name,
+                        call[0],
+                        now - call[1],
+                    )
+
+    def open(self, positions: Mapping[str, Any], letters: Any) -> int | None:
         """Open every sink at its position, by name, and the dead letters at theirs.
 
-        Returns the last block that a sink holds for good. Raises PipelineFailed.
+        Waits for what cannot be opened now. Returns the last block that a sink holds for good, None
+        when stopped meanwhile. Raises PipelineFailed when a sink is not what it was.
         """
+        settled = [0]
         for name, outlet in self._outlets.items():
             try:
-                outlet.sink.open(positions.get(name))
-            except (OSError, SinkFailed) as error:
-                raise PipelineFailed(f'sink "{name}": cannot be opened: {error}') from error
+                if not self._try(
+                    name,
+                    lambda: settled.append(outlet.open(positions.get(name))),  # noqa: B023 - called at once
+                    "opened",
+                ):
+                    return None
             except PipelineFailed as error:
                 raise PipelineFailed(f'sink "{name}": {error}') from error
-        try:
-            self._dead_letters.open(letters)
-        except OSError as error:
-            raise PipelineFailed(f"the dead letters cannot be opened: {error}") from error
-        return max((outlet.sink.settled for outlet in self._outlets.values()), default=0)
+        if not self._try(LETTERS, lambda: self._dead_letters.open(letters), "opened"):
+            return None
+        return max(settled)
 
     def close(self) -> None:
         """Close the sinks and the dead letters; nobody may write to them any more."""
-        for outlet in self._outlets.values():
-            outlet.sink.close()
+        for name, outlet in self._outlets.items():
+            closing = Thread(target=_close, args=(name, outlet), name=f"close {name}", daemon=True)
+            closing.start()
+            closing.join(CLOSE_LIMIT)
+            if closing.is_alive():
+                log.error('sink "%s": close has taken %g s; it is left alone', name, CLOSE_LIMIT)
         self._dead_letters.close()
 
     def offer(self, block: Block, result: Result) -> None:
@@ -126,21 +180,44 @@ class Emitter:
             self._marks = {number: each for number, each in self._marks.items() if number > block}
         return mark
 
-    def mark_now(self, block: Block) -> Mark:
-        """Return how far everything is; ``block`` is the last one that was emitted."""
+    def mark_now(self, block: Block) -> Mark | None:
+        """Return how far everything is; ``block`` is the last one that was emitted.
+
+        None when stopped while a sink could not tell.
+        """
+        positions = self._positions()
+        return None if positions is None else self._mark(block, positions)
+
+    def flush(self) -> bool:
+        """Return when all that was written will survive a loss of power; False when stopped first.
+
+        Raises OSError for the dead letters, OutcomeUnknown when a disk does not say what it kept.
+        """
+        for name, outlet in self._outlets.items():
+            if not self._try(name, outlet.flush, "flushed"):
+                return False
+        self._dead_letters.flush()
+        return True
+
+    def _positions(self) -> dict[str, Any] | None:
+        positions: dict[str, Any] = {}
+        for name, outlet in self._outlets.items():
+            if not self._try(
+                name,
+                lambda: positions.update({name: outlet.position()}),  # noqa: B023 - called at once
+                "asked for its position",
+            ):
+                return None
+        return positions
+
+    def _mark(self, block: Block, positions: dict[str, Any]) -> Mark:
         return Mark(
             block=block,
-            sinks={name: outlet.sink.position() for name, outlet in self._outlets.items()},
+            sinks=positions,
             dead_letters=self._dead_letters.position(),
             origins=self._origins.position(),
             statistics=self._statistics.state(),
         )
-
-    def flush(self) -> None:
-        """Return when all that was written will survive a loss of power; raises OSError."""
-        for outlet in self._outlets.values():
-            outlet.sink.flush()
-        self._dead_letters.flush()
 
     def _can_go_on(self) -> bool:
         return self._stopping.is_set() or self._next in self._waiting
@@ -148,7 +225,8 @@ class Emitter:
     def _emit(self, block: Block, result: Result) -> bool:
         """Emit one block, in this order; say whether it was.
 
-        1. Every sink writes its lines, and the dead letters theirs, however long it takes.
+        1. Every sink writes its lines, and the dead letters theirs, however long it takes; at a
+           barrier the sinks tell how far they are.
         2. The counts take it in, so they never show what is not written.
         3. At a barrier, the mark: all of this block is in it, and nothing of the next one.
         4. Only now it is settled: the daemon may forget it.
@@ -161,14 +239,17 @@ class Emitter:
                     return False
         letters = result.dead
         if letters and not self._try(
-            "dead letters", lambda: self._dead_letters.write(block, letters, self._origins.origin)
+            LETTERS, lambda: self._dead_letters.write(block, letters, self._origins.origin)
         ):
+            return False
+        positions = self._positions() if block.barrier else {}
+        if positions is None:
             return False
         self._origins.passed(block, result.lines)
         self._statistics.settle(block, result, len(refused))
         with self._changed:
             if block.barrier:
-                self._marks[block.number] = self.mark_now(block)
+                self._marks[block.number] = self._mark(block, positions)
             self._next = block.number + 1
             self._waiting.pop(block.number, None)  # a replay may have brought it again meanwhile
         self._settled(block)
@@ -181,7 +262,7 @@ class Emitter:
         if outlet.refused_die:
             known: set[int] = set()
             if not self._try(
-                "dead letters",
+                LETTERS,
                 lambda: known.update(self._dead_letters.refused(name, block.number)),
             ):
                 return False
@@ -200,7 +281,7 @@ class Emitter:
             letter = DeadLetter(refusal.row, line, f"{name} refused it: {refusal.reason}")
             # First the dead letter, then the sink goes on without it: a crash between asks again.
             if not self._try(
-                "dead letters",
+                LETTERS,
                 lambda: self._dead_letters.refuse(name, block, letter, self._origins.origin),  # noqa: B023 - called at once
             ):
                 return False
@@ -211,7 +292,7 @@ class Emitter:
         self, outlet: Outlet, block: Block, emission: Emission, refusals: list[RecordRefused]
     ) -> None:
         try:
-            outlet.sink.write(emission)
+            outlet.write(emission)
         except RecordRefused as refusal:
             if not outlet.refused_die:
                 offset = Offset(block.number, refusal.row)
@@ -219,21 +300,34 @@ class Emitter:
                 raise SinkFailed(message) from refusal
             refusals.append(refusal)
 
-    def _try(self, name: str, write: Callable[[], None]) -> bool:
-        """Write until it works, with growing pauses; False when the emitter is to stop."""
+    def _try(self, name: str, attempt: Callable[[], object], what: str = "written") -> bool:
+        """Attempt something until it works, with growing pauses; False when told to stop."""
         pause = 0.0
+        failed = ""
         while not self._stopping.wait(pause):
             try:
-                write()
+                attempt()
             except (OSError, SinkFailed) as error:
+                if not self._patient and what != "written":
+                    raise PipelineFailed(f"{name}: cannot be {what}: {error}") from error
                 pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
-                if name not in self.failing:
+                if not failed:
+                    self._failing_since = time.monotonic()
                     log.warning(
-                        "%s cannot be written: %s; the stream waits, nothing is lost", name, error
+                        "%s cannot be %s: %s; the stream waits, nothing is lost", name, what, error
                     )
-                self.failing[name] = str(error)
+                failed = self.failing[name] = str(error) or type(error).__name__
                 continue
-            if self.failing.pop(name, None) is not None:
-                log.warning("%s can be written again; the stream goes on", name)
+            if failed:
+                self.failing.pop(name, None)
+                self._failing_since = None
+                log.warning("%s can be %s again; the stream goes on", name, what)
             return True
         return False
+
+
+def _close(name: str, outlet: Outlet) -> None:
+    try:
+        outlet.close()
+    except (OSError, SinkFailed, PipelineFailed) as error:
+        log.error('sink "%s" cannot be closed: %s', name, error)  # noqa: TRY400 - it says where

@@ -22,7 +22,7 @@ class Stats:
 
     accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``, since the state directory
     began. ``queue`` holds what waits to be accepted, ``refusing`` why nothing new is let in, if so;
-    ``sinks`` the reason for each sink that cannot be written at present. ``journal`` tells its
+    ``sinks`` the reason for each sink that holds the stream back at present. ``journal`` tells its
     bytes on disk and the block of the last checkpoint, from which a start would go on; while none
     can be written, also the ``problem``.
     """
@@ -65,6 +65,9 @@ class Operation:
         """Say what is missing to be ready."""
         if self.draining:
             return "stopping: what was accepted is still emitted, nothing new is taken in"
+        if self._pipeline.up and not self._pipeline.opened:
+            troubles = self._pipeline.emitter.troubles() or {"the sinks": "not open yet"}
+            return "; ".join(f"{name}: {why}" for name, why in troubles.items())
         if self._pipeline.up:
             return "recovering: what was accepted before the start is not emitted yet"
         return "starting: a worker or the state host is not up yet"
@@ -135,7 +138,7 @@ class Operation:
             }
             if pipeline.remembers
             else None,
-            sinks=dict(pipeline.emitter.failing),
+            sinks=pipeline.emitter.troubles(),
             missed_ticks=self.missed_ticks,
             uptime=round(time.monotonic() - self._began, 3),
         )

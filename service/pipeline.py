@@ -11,7 +11,7 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 from service.allocator import keep_freed_memory
-from service.block import Block, Offset
+from service.block import Offset
 from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
 from service.checkpointer import Checkpointer
@@ -22,6 +22,7 @@ from service.errors import NotAccepted, PipelineFailed, QueueClosed, StorageFull
 from service.event_queue import EventQueue
 from service.guardian import DeadlineGuard, StateKeeper
 from service.intake import Intake
+from service.opening import open_sinks
 from service.origins import Origins
 from service.settings import Settings
 from service.state_directory import Storage
@@ -56,10 +57,18 @@ class Pipeline:
     the events. ``problem`` says why the pipeline cannot go on, once it cannot.
     """
 
-    def __init__(self, settings: Settings, storage: Storage, failed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage,
+        failed: Callable[[], None],
+        *,
+        patient: bool = True,
+    ) -> None:
         """Load the sinks and wire everything; raises ConfigurationError. Nothing is started yet.
 
-        ``failed`` is called once, from any thread, when there is a ``problem``.
+        ``failed`` is called once, from any thread, when there is a ``problem``. Unless ``patient``,
+        a sink that cannot be opened is one.
         """
         self.settings = settings
         self.problem: str | None = None
@@ -83,13 +92,9 @@ class Pipeline:
             remembers=chain.remembers,
         )
         self._dispatcher.start_from(start.block, checkpoint.memory if checkpoint else None)
+        journal, deadline = storage.journal, settings.workers.deadline
         self.intake = Intake(
-            self.queue,
-            self._dispatcher,
-            self.statistics,
-            settings.block,
-            storage.journal,
-            storage.space,
+            self.queue, self._dispatcher, self.statistics, settings.block, journal, storage.space
         )
         self.intake.start_from(start)
         self.emitter = Emitter(
@@ -99,9 +104,10 @@ class Pipeline:
             self.statistics,
             self._dispatcher.settled,
             after=start.block,
+            patient=patient,
         )
         self.host = StateHost(self.runtime_directory, chain.steps, settings.workers.retries)
-        self.keeper = StateKeeper(self._dispatcher, self.host, settings.workers.deadline, self.fail)
+        self.keeper = StateKeeper(self._dispatcher, self.host, deadline, self.fail)
         self.checkpointer = Checkpointer(
             self._dispatcher,
             self.emitter,
@@ -110,12 +116,15 @@ class Pipeline:
             recovered.configuration,
             self.host.snapshot if chain.remembers else None,
         )
-        self.links = [self._link(index) for index in range(settings.workers.count)]
+        told = (self._plan, settings.block.bytes, self.host.kill, self.fail)
+        self.links = [
+            WorkerLink(index, self._dispatcher, self.runtime_directory, *told)
+            for index in range(settings.workers.count)
+        ]
         self._dispatcher.connect(self.links)
-        self._guard = DeadlineGuard(
-            self._dispatcher, self.links, self.host, settings.workers.deadline, self.fail
-        )
+        self._guard = DeadlineGuard(self._dispatcher, self.links, self.host, deadline, self.fail)
         self._threads: list[Thread] = []
+        self._intake_thread: Thread | None = None
         self._drained = False
 
     @property
@@ -146,6 +155,11 @@ class Pipeline:
         return self.checkpointer.block >= self.intake.last_block
 
     @property
+    def opened(self) -> bool:
+        """Say whether every sink was opened, so that events can be taken in."""
+        return self._intake_thread is not None
+
+    @property
     def caught_up(self) -> bool:
         """Say whether everything that the journal held at the start was emitted."""
         intake = self.intake
@@ -156,22 +170,19 @@ class Pipeline:
 
         1. The state host and the workers, which take their time, side by side; they have nothing
            to do yet.
-        2. The sinks; each goes back to where the last checkpoint saw it. The dead letters likewise.
-        3. At the very first start, and when a sink is new, a checkpoint: where the sinks were
-           before anything came.
-        4. The emitter and the checkpointer.
-        5. The intake, which takes up what the journal holds, then waits for whatever comes.
+        2. What looks whether a sink returns, then the emitter, which opens the sinks, however long
+           that takes; each goes back to where the last checkpoint saw it.
+        3. Only then the checkpointer and the intake, which takes up what the journal holds, then
+           waits for whatever comes.
         """
         keep_freed_memory()
         if self.remembers:
             self.keeper.start()
         for link in self.links:
             link.start()
-        self._open_sinks()
-        self._threads.append(start_thread("emitter", self.emitter.run, self.fail))
-        self.checkpointer.start(self.fail)
         self._guard.start()
-        self._intake_thread = start_thread("intake", self.intake.run, self.fail)
+        self._threads.append(start_thread("sink watch", self.emitter.watch, self.fail))
+        self._threads.append(start_thread("emitter", self._emit, self.fail))
 
     def wait_until(self, reached: Callable[[], bool], go_on: Callable[[], bool]) -> bool:
         """Wait until ``reached`` says yes, or ``go_on`` no; return what ``reached`` said.
@@ -213,9 +224,14 @@ class Pipeline:
            start has nothing to do again. Whether it was, ``saved`` tells.
         """
         self.queue.close()
-        while self.problem is None and go_on() and self._intake_thread.is_alive():
-            self._intake_thread.join(_LOOK)
-        if self._intake_thread.is_alive() or self.problem is not None:
+        intake = self._intake_thread
+        if intake is None:
+            log.warning("stopping before every sink could be opened: nothing was taken in")
+            self.queue.reject_waiting(QueueClosed("the daemon is stopping; this was not accepted"))
+            return False
+        while self.problem is None and go_on() and intake.is_alive():
+            intake.join(_LOOK)
+        if intake.is_alive() or self.problem is not None:
             return False
         if checkpoint:
             self.checkpoint()
@@ -233,7 +249,8 @@ class Pipeline:
         1. Nobody waits for room, and the queue takes nothing in.
         2. The guard, so that nothing is taken for hung while it stops.
         3. The workers, which close their steps, then the state host, which nobody asks any more.
-        4. The emitter, then the sinks and the journal, which nobody writes to any more.
+        4. The emitter, which waits for no sink any more, and the checkpointer.
+        5. The sinks and the journal, unless a thread that uses them did not return in time.
 
         What is not emitted by then is in the journal.
         """
@@ -248,12 +265,12 @@ class Pipeline:
         for link in self.links:
             link.stop()
         self.keeper.stop()
-        self.checkpointer.join()
-        self.host.close()
         self.emitter.stop()
-        for thread in self._threads:
-            thread.join(None if self._drained else STUCK_LIMIT)
-        if not any(thread.is_alive() for thread in self._threads):
+        saved = self.checkpointer.join(STUCK_LIMIT)
+        self.host.close()
+        for thread in [*self._threads, *filter(None, [self._intake_thread])]:
+            thread.join(STUCK_LIMIT)
+        if saved and not any(thread.is_alive() for thread in self._threads):
             self.emitter.close()
             self._storage.journal.close()
         self._runtime.cleanup()
@@ -302,15 +319,12 @@ class Pipeline:
             self.fail(str(error))
             raise
 
-    def _open_sinks(self) -> None:
-        """Open the sinks; a position that no checkpoint knows is saved before anything comes."""
-        checkpoint, start = self._storage.recovered.checkpoint, self._storage.recovered.start
-        sinks, letters = (checkpoint.sinks, checkpoint.dead_letters) if checkpoint else ({}, None)
-        self.intake.skip_to(self.emitter.open(sinks, letters))
-        block = Block(start.block, b"", (), start.chain, barrier=True, sequence=start.sequence)
-        mark = self.emitter.mark_now(block)
-        if checkpoint is None or mark.sinks != checkpoint.sinks:
-            self.checkpointer.begin(mark, checkpoint.memory if checkpoint else None)
+    def _emit(self) -> None:
+        """Open the sinks, let the checkpointer and the intake begin, then emit until stopped."""
+        if open_sinks(self.emitter, self.intake, self.checkpointer, self._storage.recovered):
+            self.checkpointer.start(self.fail)
+            self._intake_thread = start_thread("intake", self.intake.run, self.fail)
+            self.emitter.run()
 
     def _wait_until_saved(self, go_on: Callable[[], bool]) -> None:
         """Wait for a checkpoint at the last block; what could not be written is tried again."""
@@ -321,19 +335,6 @@ class Pipeline:
                 self._dispatcher.wait_for_progress(SAVE_AGAIN)
                 self.checkpoint()
 
-    def _link(self, index: int) -> WorkerLink:
-        return WorkerLink(
-            index,
-            self._dispatcher,
-            self.runtime_directory,
-            self._plan,
-            self.settings.block.bytes,
-            self.host.kill,
-            self.fail,
-        )
-
     def _plan(self) -> WorkerPlan:
-        settings = self.settings
-        return WorkerPlan(
-            settings.event, settings.workers.retries, self.host.key, self.intake.chain
-        )
+        event, retries = self.settings.event, self.settings.workers.retries
+        return WorkerPlan(event, retries, self.host.key, self.intake.chain)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from service.configured import configured_chain, configured_sources
 from service.dead_letter_file import DeadLetterFile
-from service.errors import PipelineFailed
+from service.errors import OutcomeUnknown, PipelineFailed
 from service.journal.entry import Configuration
 from service.pipeline import Pipeline
 from service.recovery import configuration_of
@@ -100,7 +100,7 @@ def process(
         if before is not None:
             log.warning("going on where an earlier run ended, at block %s", before.block)
         failed = Event()
-        pipeline = Pipeline(settings, storage, failed.set)
+        pipeline = Pipeline(settings, storage, failed.set, patient=False)
         surroundings = Surroundings(
             pipeline.queue, settings, pipeline.fail, pipeline.intake.references
         )
@@ -173,7 +173,7 @@ def _flush(pipeline: Pipeline, storage: Storage) -> None:
         return
     try:
         pipeline.emitter.flush()
-    except OSError as error:
+    except (OSError, OutcomeUnknown) as error:
         message = f"the output may not be on the disk whole ({error}): give the same command again"
         raise PipelineFailed(message) from error
 

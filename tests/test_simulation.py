@@ -18,8 +18,9 @@ from service.block import Block, Part
 from service.chain import ChainVersion, Mode, Step
 from service.dead_letter_file import DeadLetterFile
 from service.dispatcher import Dispatcher
-from service.emitter import Emitter, Outlet
+from service.emitter import Emitter
 from service.origins import Origins
+from service.outlet import Outlet
 from service.passage import Result
 from service.progress import local_lane
 from service.runner import ChainRunner

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import select
 import stat
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
 from service.disk import sync_directory, write_all
-from service.errors import PipelineFailed
+from service.errors import PipelineFailed, SinkFailed
 from service.settings import WrittenPath
 from service.sinks.sink import Emission, Sink
 
 log = logging.getLogger(__name__)
+
+PATIENCE: Final = 5.0
+"""Seconds that the reader of a full pipe may take nothing before that is told."""
 
 
 class AppendedFile:
@@ -41,18 +46,28 @@ class AppendedFile:
         self._length = 0
         self._is_regular = False  # a pipe or a terminal has no length
         self._torn = False
+        self._unread: tuple[bytes, memoryview] | None = (
+            None  # what a pipe took in part, and the rest
+        )
 
     def open(self, position: Any = None) -> None:
         """Open the file and take it back to ``position``, one that ``position()`` returned.
 
-        A position of another file counts as none. Raises OSError, and PipelineFailed when the file
-        no longer holds what lies before the position.
+        A position of another file counts as none. Raises OSError, SinkFailed when nobody reads the
+        pipe that it is, and PipelineFailed when the file no longer holds what lies before the
+        position.
         """
         length = self._length_in(position)
         made = self._make_folder()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        # Without waiting for the reader of a pipe: the stream waits, and can be stopped meanwhile.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
         truncate = os.O_TRUNC if self._truncate and length is None else 0
-        descriptor = os.open(self._path, flags | truncate, 0o644)
+        try:
+            descriptor = os.open(self._path, flags | truncate, 0o644)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise SinkFailed(f"{self._path}: nobody reads this pipe") from None
+            raise
         try:
             status = os.fstat(descriptor)
             self._is_regular = stat.S_ISREG(status.st_mode)
@@ -69,12 +84,19 @@ class AppendedFile:
         self._descriptor = descriptor
 
     def write(self, data: bytes) -> None:
-        """Append all of ``data``; raises OSError with the file as it was before."""
+        """Append all of ``data``; raises OSError with the file as it was before.
+
+        A pipe cannot be taken back: the same data, written again, goes on where it stopped. Raises
+        SinkFailed while its reader takes nothing.
+        """
         if self._descriptor is None:
             self.open()
         assert self._descriptor is not None  # noqa: S101 - just opened
+        if not self._is_regular:
+            self._write_through(self._descriptor, data)
+            return
         self._mend(self._descriptor)
-        self._torn = self._is_regular
+        self._torn = True
         try:
             write_all(self._descriptor, data)
         except OSError:
@@ -168,6 +190,27 @@ class AppendedFile:
             self._path,
             cut,
         )
+
+    def _write_through(self, descriptor: int, data: bytes) -> None:
+        """Write to a pipe or a device, waiting for its reader no longer than it is told."""
+        rest = memoryview(data)
+        if self._unread is not None and self._unread[0] == data:
+            rest = self._unread[1]
+        writable = select.poll()
+        writable.register(descriptor, select.POLLOUT)
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(descriptor, rest) :]
+                except BlockingIOError:
+                    if not writable.poll(PATIENCE * 1000):
+                        message = f"{self._path}: its reader takes nothing"
+                        raise SinkFailed(message) from None
+        except BrokenPipeError:
+            rest = memoryview(data)  # the next reader begins with a whole line
+            raise SinkFailed(f"{self._path}: its reader has gone") from None
+        finally:
+            self._unread = (data, rest) if rest else None
 
     def _mend(self, descriptor: int) -> None:
         """Cut half a write off; what fails is tried again before the next write."""

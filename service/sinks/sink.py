@@ -54,9 +54,10 @@ class Sink:
     then written again. A sink without a position gets these a second time: at least once, each
     event with its offset to know it by.
 
-    ``write`` may raise OSError or SinkFailed: the same emission is then written again after a
-    pause, so it must not leave part of it behind, or must know how to go on. RecordRefused names
-    one event that it will never take.
+    Whatever a method raises stops nothing else: it is called again after a pause, and what failed
+    is told. ``write`` gets the same emission then, so it must not leave part of it behind, or must
+    know how to go on. RecordRefused names one event that it will never take. PipelineFailed says
+    that trying again will never help: the daemon stops.
     """
 
     class Params(BaseModel):
@@ -72,8 +73,9 @@ class Sink:
     def open(self, position: Any) -> None:
         """Get ready to write; ``position`` is that of the last checkpoint, None at first.
 
-        Raises OSError or SinkFailed when that is not possible now, PipelineFailed when what was
-        written before is no longer there.
+        Raises OSError or SinkFailed when that is not possible now: the daemon takes nothing in and
+        opens it again after a pause. PipelineFailed when what was written before is no longer
+        there.
         """
 
     def write(self, emission: Emission) -> None:
@@ -92,7 +94,8 @@ class Sink:
     def flush(self) -> None:
         """Return when all that was written will survive a loss of power; asked in another thread.
 
-        Raises OSError when that is not known; the daemon then stops, and its next start recovers.
+        OutcomeUnknown, or an OSError of a disk that failed or is full, says that nobody knows what
+        was kept: the daemon stops, and its next start writes all since the last checkpoint again.
         """
 
     def close(self) -> None:

@@ -12,11 +12,12 @@ from service.checkpoint import CheckpointFiles
 from service.checkpointer import Checkpointer
 from service.dead_letter_file import DeadLetterFile
 from service.dispatcher import Barrier
-from service.emitter import Emitter, Outlet
+from service.emitter import Emitter
 from service.errors import OutcomeUnknown, ProcessLost
 from service.journal.entry import Configuration
 from service.journal.unkept import UnkeptJournal
 from service.origins import Origins
+from service.outlet import Outlet
 from service.sinks.sink import Emission, Sink
 from service.snapshot import Encoded
 from service.statistics import Statistics
@@ -198,4 +199,4 @@ def test_a_state_host_that_cannot_be_asked_for_a_moment_is_asked_again(
     assert setup.checkpointer.wait_for(2, LIMIT)
     assert setup.memory() == b"memory"
     setup.dispatching.dispatcher.close()
-    setup.checkpointer.join()
+    assert setup.checkpointer.join(LIMIT)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from service import emitter as emitter_module
 from service.block import Block
 from service.dead_letter_file import DeadLetterFile
-from service.emitter import Emitter, Outlet
+from service.emitter import Emitter
 from service.origins import Origins
+from service.outlet import Outlet
 from service.passage import DeadLetter
 from service.sinks.sink import Emission, Sink
 from service.statistics import Statistics

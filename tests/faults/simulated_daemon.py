@@ -19,12 +19,13 @@ from service.chain import ChainVersion, Mode, Step
 from service.checkpointer import Checkpointer
 from service.dead_letter_file import DeadLetterFile
 from service.dispatcher import Dispatcher
-from service.emitter import Emitter, Outlet
+from service.emitter import Emitter
 from service.errors import PipelineFailed
 from service.event_queue import EventQueue
 from service.intake import Intake
 from service.journal.journal import BLOCK
 from service.origins import Origins
+from service.outlet import Outlet
 from service.passage import Result
 from service.progress import local_lane
 from service.recovery import configuration_of
@@ -238,7 +239,9 @@ class SimulatedDaemon:
         self._letters.open(checkpoint.dead_letters if checkpoint else None)
         if first:
             origin = Block(0, b"", (), self.intake.chain, barrier=True)
-            self.checkpointer.save(self.emitter.mark_now(origin), None)
+            mark = self.emitter.mark_now(origin)
+            assert mark is not None
+            self.checkpointer.save(mark, None)
         self._start_state_host()
         self._thread = Thread(target=self._take_in, name="intake", daemon=True)
         self._thread.start()

@@ -1,0 +1,114 @@
+"""A sink behind a guard: whatever it raises is a reason to wait, and how long it takes is known."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from service.errors import OutcomeUnknown, PipelineFailed, RecordRefused, SinkFailed
+from service.sinks.sink import Emission, Sink
+
+_DISK: Final = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
+"""After these nobody knows what a disk kept: to flush once more might succeed without it."""
+
+
+@dataclass(slots=True)
+class Outlet:
+    """A sink, and what to do with an event that it will never take.
+
+    Its methods are those of the sink. What the sink may raise by its contract passes; anything else
+    is a fault of its class, and becomes a SinkFailed that says where.
+    """
+
+    sink: Sink
+    refused_die: bool = False
+    name: str = ""
+    _began: dict[str, float] = field(default_factory=dict)
+    """By method: since when the sink has been at it, on the monotonic clock."""
+
+    def open(self, position: Any) -> int:
+        """Open the sink; return the last block that it holds for good."""
+        with self._calling("open"):
+            self.sink.open(position)
+            return int(self.sink.settled)
+
+    def write(self, emission: Emission) -> None:
+        """Write the emission; RecordRefused names one of its events."""
+        with self._calling("write"):
+            try:
+                self.sink.write(emission)
+            except RecordRefused as refusal:
+                if refusal.row not in emission.rows:
+                    message = f"write refuses line {refusal.row}, which it was not given"
+                    raise SinkFailed(self._fault(message)) from refusal
+                raise
+
+    def position(self) -> Any:
+        """Return the sink's position, a copy: what the sink changes later is not in it."""
+        with self._calling("position"):
+            position = self.sink.position()
+            return msgspec.msgpack.decode(msgspec.msgpack.encode(position))
+
+    def flush(self) -> None:
+        """Flush the sink; raises OutcomeUnknown when only a new start can tell what is kept."""
+        try:
+            with self._calling("flush"):
+                self.sink.flush()
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            message = (
+                f'the sink "{self.name}" does not say whether it kept what was written ({error}): '
+                "the daemon stops; its next start writes everything since the last checkpoint again"
+            )
+            raise OutcomeUnknown(message) from error
+
+    def close(self) -> None:
+        """Close the sink."""
+        with self._calling("close"):
+            self.sink.close()
+
+    def longest_call(self) -> tuple[str, float] | None:
+        """Return the method that the sink has been at for longest, and since when; None for none.
+
+        Asked in other threads.
+        """
+        began = self._began.copy()
+        return min(began.items(), key=lambda each: each[1]) if began else None
+
+    @contextmanager
+    def _calling(self, method: str) -> Iterator[None]:
+        self._began[method] = time.monotonic()
+        try:
+            yield
+        except (OSError, SinkFailed, PipelineFailed):
+            raise
+        except RecordRefused:
+            if method == "write":
+                raise
+            raise SinkFailed(self._fault(f"{method} refuses an event")) from None
+        except (Exception, SystemExit) as error:
+            what = f"{method} raised {type(error).__name__}: {error}".removesuffix(": ")
+            raise SinkFailed(self._fault(f"{what} ({self._place(error)})")) from error
+        finally:
+            del self._began[method]
+
+    def _fault(self, what: str) -> str:
+        return (
+            f"{type(self.sink).__name__}.{what}; this is a fault of the class: mend it and restart "
+            f"the daemon, or run it without this sink: penstock run --without {self.name}"
+        )
+
+    def _place(self, error: BaseException) -> str:
+        """Return the file and line, in the sink's own module if it passed there."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = getattr(type(self.sink).write.__code__, "co_filename", "")
+        inside = [frame for frame in frames if frame.filename == own] or frames
+        return f"{inside[-1].filename}:{inside[-1].lineno}"
