@@ -39,10 +39,10 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 def _fill_streams() -> None:
-    """Have 0, 1 and 2 lead nowhere if they were closed, here and in children.
+    """Open the null device in place of closed standard streams, here and in children.
 
-    Else what is opened first takes their place: what a child prints would go there, and where a
-    child puts its standard output it would close it.
+    Otherwise the first file that is opened takes their place: what a child prints would go there,
+    and a child that redirects its standard output would close it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         os.set_inheritable(descriptor, True)

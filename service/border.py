@@ -37,6 +37,12 @@ LARGEST_TIME: Final = sys.float_info.max
 FEW_BYTES: Final = 4_096
 """A block of no more than this is checked without columns."""
 
+LIKELY: Final = 1e8
+"""Seconds since the epoch, in 1973: few events are older."""
+
+_UNITS: Final = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
+_GZIP: Final = b"\x1f\x8b"
+_ONE_A_LINE: Final = "each event is one JSON object on a line of its own"
 _LINE_END, _OPEN, _CLOSE = b"\n{}"
 _Cid = Annotated[int, msgspec.Meta(ge=CID_RANGE[0], le=CID_RANGE[1])]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -237,7 +243,8 @@ class Border:
         try:
             line.decode()
         except UnicodeDecodeError as error:
-            return f"invalid UTF-8 at byte {error.start}"
+            packed = ": it is compressed, unpack it first" if line.startswith(_GZIP) else ""
+            return f"invalid UTF-8 at byte {error.start}{packed}"
         if depth(line) > NESTING:
             return f"nested too deeply (more than {NESTING} levels)"
         try:
@@ -247,8 +254,7 @@ class Border:
             return self._why(line, error)
         moment = event.time.timestamp() if self._rfc3339 else event.time
         if moment > limit:
-            ahead = moment - limit
-            return f'"{settings.time}" is {ahead:.0f} s further ahead than max_future allows'
+            return f'"{settings.time}" is {_ahead(moment, limit)}'
         if everything is not None:
             whole.append(everything)
         return event
@@ -259,13 +265,12 @@ class Border:
             return "nested too deeply"
         try:
             event = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError):
-            text = str(error).removeprefix("JSON is malformed: ")
-            if "out of range" in text:
+        except (msgspec.DecodeError, RecursionError) as malformed:
+            if "out of range" in str(error):
                 return f'"{self._settings.time}" is not finite, or another number is out of range'
-            return f"not JSON: {text}"
+            return _no_json(line, malformed)
         if not isinstance(event, dict):
-            return "not a JSON object"
+            return f"not a JSON object; {_ONE_A_LINE}"
         settings = self._settings
         for name in (settings.cid, settings.time):
             if name not in event:
@@ -279,6 +284,22 @@ class Border:
         if self._rfc3339:
             return f'"{settings.time}" is not an RFC 3339 time with its offset from UTC'
         return f'"{settings.time}" is not a number'
+
+
+def _no_json(line: bytes, error: Exception) -> str:
+    """Say what makes a line no JSON, and what may be meant."""
+    if line.startswith(b"\xef\xbb\xbf"):
+        return "not JSON: it begins with a byte order mark; save the file without"
+    return f"not JSON: {str(error).removeprefix('JSON is malformed: ')}; {_ONE_A_LINE}"
+
+
+def _ahead(moment: float, limit: float) -> str:
+    """Say how far a time is too far ahead, and which unit it may be in."""
+    text = f"{moment - limit:.0f} s further ahead than max_future allows"
+    for factor, unit in _UNITS.items():
+        if LIKELY <= moment / factor <= limit:
+            return f"{text}: it looks like {unit}, and is read as seconds"
+    return text
 
 
 def check_reads(settings: EventSettings, middleware: Middleware) -> None:

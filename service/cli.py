@@ -238,10 +238,21 @@ def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path) -> Non
     for each in inputs:
         if each == "-":
             continue
-        if not Path(each).is_file():
-            raise click.UsageError(f"{each}: there is no such file")
+        if why := _unreadable(Path(each)):
+            raise click.UsageError(f"{each}: {why}")
         if any(path.exists() and path.samefile(each) for path in written):
             raise click.UsageError(f"{each}: is an input, and would be overwritten")
+
+
+def _unreadable(path: Path) -> str | None:
+    """Say why a file cannot be an input: its pieces are read by several processes, some twice."""
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "is a folder; name its files"
+    if path.exists():
+        return 'is no regular file; hand its bytes in as standard input: INPUT "-"'
+    return "there is no such file"
 
 
 def _process(settings: Settings, inputs: tuple[str, ...], output: str, dead: Path) -> Summary:

@@ -221,7 +221,9 @@ class QueueServer:
             self._access.write_text(json.dumps({"address": self._address, "key": key.hex()}))
         except OSError as error:  # the daemon itself needs it not
             log.error(  # noqa: TRY400 - it is no defect
-                "%s: cannot be written: %s; other processes cannot hand in", self._access, error
+                "%s: cannot be written: %s; other processes cannot hand in events",
+                self._access,
+                error,
             )
 
     def close(self) -> None:

@@ -78,7 +78,9 @@ class DeadlineGuard:
 
     def _kill(self, link: WorkerLink, number: int) -> None:
         why = f"took longer than the deadline of {self._deadline:g} s"
-        log.error("block %s: a call %s; its process is killed, the block done again", number, why)
+        log.error(
+            "block %s: a call %s; its process is killed, and the block is done again", number, why
+        )
         if not any(place.position == ASKING for place in link.places()):
             link.kill(why)
             return

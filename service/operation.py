@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -107,7 +108,8 @@ class Operation:
             if reset and not self._pipeline.intake.chain.step(name).shared:
                 raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
             step = self._pipeline.switch(name, mode=mode, params=params, reset=reset, reason=reason)
-        what = "reset" if reset else f"{step.mode} with {dict(step.params)}"
+        shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.params.items())
+        what = "reset" if reset else f"{step.mode} with {shown}" if shown else str(step.mode)
         why = reason or "no reason given"
         log.info("%s: %s from offset %s on (%s)", name, what, step.since, why)
         return self.describe(name)

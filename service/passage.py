@@ -190,7 +190,7 @@ class Passage:
             written = self._rewritten(index, seen, event)
             encoded = msgspec.json.encode(written)
         except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
-            reason = f"handle passed on a changed event that cannot be: {error}"
+            reason = f"the changed event is not valid: {error}"
             self._fail(step, position, Failure(reason, attempts=1), keep)
             return
         self._lines.cid[index] = event.get("cid", self._lines.cid[index])

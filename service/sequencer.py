@@ -189,7 +189,7 @@ def _packed(answer: Answer) -> bytes:
             try:
                 pickle.dumps(event)
             except Exception as error:  # noqa: BLE001 - as above
-                reason = f"handle passed on a changed event that cannot be: {error}"
+                reason = f"the changed event is not valid JSON data: {error}"
                 answer.failed[position] = Failure(reason, attempts=1)
                 del answer.changed[position]
         return pickle.dumps(answer)

@@ -211,12 +211,15 @@ class WorkerLink:
         end_child(process)
         how = self._why or f"ended its worker ({_ending(process.exitcode)})"
         if not self._stopping.is_set():
+            blocks = len(self.in_flight)
             log.warning(
-                "worker %s (pid %s) ended (%s); its %s blocks are done again, nothing is lost",
+                "worker %s (pid %s) ended (%s); %s",
                 self.index,
                 process.pid,
                 self._why or _ending(process.exitcode),
-                len(self.in_flight),
+                f"its blocks ({blocks}) are done again, nothing is lost"
+                if blocks
+                else "it had no block, and another one is started",
             )
         self._dispatcher.worker_died(self, self.places(), how)
         self._process = None

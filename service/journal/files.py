@@ -136,5 +136,6 @@ def _full(path: Path) -> StorageFull:
 
 def _unknown(path: Path, error: Exception) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"{path}: {error}; it is not known what of this was kept: see to the disk, start again"
+        f"{path}: {error}; it is not known what of this was kept: "
+        "free or repair the disk, then start again"
     )

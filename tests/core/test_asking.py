@@ -81,7 +81,7 @@ def test_garbage_in_place_of_an_event_is_a_dead_letter() -> None:
 
 
 def test_what_cannot_be_encoded_is_a_dead_letter() -> None:
-    assert "changed event that cannot be" in only_letter(run(line(1), step("Unencodable"))).reason
+    assert "changed event is not valid" in only_letter(run(line(1), step("Unencodable"))).reason
 
 
 def test_what_cannot_leave_a_shared_step_is_a_dead_letter() -> None:

@@ -27,18 +27,31 @@ def reasons(payload: bytes, settings: EventSettings = EVENTS) -> dict[int, str]:
 
 
 @pytest.mark.parametrize(
+    ("factor", "unit"), [(1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")]
+)
+def test_a_time_in_another_unit_is_told_as_such(factor: float, unit: str) -> None:
+    payload = line(1, 1.7e9 * factor)
+    (bad,) = Border(EVENTS).read(payload, (Part("push", 1, 1, received=1.7e9),)).bad
+    assert bad.reason.endswith(f"max_future allows: it looks like {unit}, and is read as seconds")
+
+
+@pytest.mark.parametrize(
     ("bad", "reason"),
     [
         (b"hello", "not JSON"),
         (b'{"cid":1,"time":2', "not JSON"),
         (b'{"cid":1,"time":2,}', "not JSON"),
-        (b"7", "not a JSON object"),
+        (b'  "cid": 1,', "each event is one JSON object on a line of its own"),
+        (b"[", "not JSON: Input data was truncated; each event is one JSON object on a line"),
+        (b'{"cid":1,"time":1},', "each event is one JSON object on a line of its own"),
+        (b"7", "not a JSON object; each event is one JSON object on a line of its own"),
         (b"null", "not a JSON object"),
         (b'"cid"', "not a JSON object"),
         (b'[{"cid":1,"time":2}]', "not a JSON object"),
         (b'{"cid":1,"time":2}{"cid":3,"time":4}', "not JSON: trailing characters"),
         (b'{"cid":1,"time":2} {"cid":3,"time":4}', "not JSON: trailing characters"),
-        (b'\xef\xbb\xbf{"cid":1,"time":2}', "not JSON"),
+        (b'\xef\xbb\xbf{"cid":1,"time":2}', "not JSON: it begins with a byte order mark"),
+        (b"\x1f\x8b\x08\x00", "invalid UTF-8 at byte 1: it is compressed, unpack it first"),
         (b"{}", 'no "cid"'),
         (b'{"time":2}', 'no "cid"'),
         (b'{"Cid":1,"time":2}', 'no "cid"'),

@@ -94,7 +94,7 @@ def test_rfc_3339_time_stays_as_spelt_until_it_is_changed() -> None:
     moved = kept_events(edited(payload, settings, add={"time": 90.25}))
     assert moved == [{"cid": 1, "time": "1970-01-01T00:01:30.250000Z"}]
     dead = only_letter(edited(payload, settings, add={"time": 1e18}))
-    assert "changed event that cannot be" in dead.reason
+    assert "changed event is not valid" in dead.reason
 
 
 def test_epoch_time_stays_as_spelt_until_it_is_changed() -> None:
@@ -119,7 +119,7 @@ def test_epoch_time_stays_as_spelt_until_it_is_changed() -> None:
         ({"add": {"time": "now"}}, 'its "time" is not a finite number'),
         ({"add": {"time": True}}, 'its "time" is not a finite number'),
         ({"add": {"time": 10**400}}, "too large"),
-        ({"add": {"text": "\ud800"}}, "cannot be"),
+        ({"add": {"text": "\ud800"}}, "is not valid"),
         ({"add": {"bad": object()}}, "object"),
     ],
 )

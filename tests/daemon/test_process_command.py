@@ -180,6 +180,25 @@ def test_wrong_usage_says_what_is_wrong_and_ends_with_2(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("folder", "folder: is a folder; name its files"),
+        ("pipe", 'pipe: is no regular file; hand its bytes in as standard input: INPUT "-"'),
+        ("/dev/null", "/dev/null: is no regular file"),
+        ("absent", "absent: there is no such file"),
+    ],
+)
+def test_what_cannot_be_an_input_is_called_what_it_is(
+    penstock: Command, tmp_path: Path, given: str, said: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    done = penstock("process", given, "--output", "kept")
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+
+
 def test_an_output_that_cannot_be_written_fails_with_a_message(
     penstock: Command, tmp_path: Path
 ) -> None:
