@@ -229,14 +229,16 @@ def test_a_taken_port_is_named_and_nothing_is_begun(tmp_path: Path, penstock: Co
     assert not (tmp_path / "kept.ndjson").exists() or not (tmp_path / "kept.ndjson").read_bytes()
 
 
-def test_a_sink_that_cannot_be_opened_is_named(tmp_path: Path, penstock: Command) -> None:
+def test_a_sink_that_cannot_be_opened_is_named_and_waited_for(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
     (tmp_path / "folder").mkdir()
     sink = {"name": "kept", "use": "ndjson", "params": {"path": "folder"}}
-    write_configuration(tmp_path, middleware=[ADJACENT], sink=[sink])
-    answer = penstock("run", "--config", "penstock.toml")
-    assert answer.returncode == 1
-    assert 'sink "kept"' in answer.stderr.decode()
-    assert b"Traceback" not in answer.stderr
+    daemon = start_daemon(ready=False, middleware=[ADJACENT], sink=[sink])
+    eventually(lambda: "kept cannot be opened: [Errno 21] Is a directory" in daemon.log, "a word")
+    (tmp_path / "folder").rmdir()
+    daemon.wait_until_ready()
+    assert "Traceback" not in daemon.log
 
 
 def test_the_log_is_json_lines(start_daemon: StartDaemon) -> None:
