@@ -43,10 +43,10 @@ clean:
 
 # Some tests need these; where they cannot be installed, the tests are skipped and say so.
 system-packages:
-	@if command -v cc >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then exit 0; fi; \
+	@if command -v cc >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && command -v chromium >/dev/null; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ]; then as_root=""; else as_root="sudo -n"; fi; \
 	if command -v apt-get >/dev/null && $$as_root true 2>/dev/null; then \
 		$$as_root apt-get update -qq && \
-		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends gcc libc6-dev postgresql >/dev/null && exit 0; \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends gcc libc6-dev postgresql chromium >/dev/null && exit 0; \
 	fi; \
-	echo "cc or postgresql is missing and cannot be installed from here: the tests that need them are skipped"
+	echo "cc, postgresql or chromium is missing and cannot be installed from here: the tests that need them are skipped"

@@ -27,7 +27,7 @@ def main() -> None:
         "--pace", type=float, help="posts a second; as fast as it goes when absent"
     )
     given = options.parse_args()
-    requests = list(_requests(given.events, given.lines))
+    requests = list(_requests(given.port, given.events, given.lines))
     began = time.time()
     sent = _post_all(given.port, requests, given.clients, given.pace)
     seconds = time.time() - began
@@ -35,11 +35,11 @@ def main() -> None:
     json.dump(said | {"sent": sent if given.pace else []}, sys.stdout)
 
 
-def _requests(path: Path, lines: int) -> Iterator[bytes]:
+def _requests(port: int, path: Path, lines: int) -> Iterator[bytes]:
+    head = f"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: "
     with path.open("rb") as file:
         while body := b"".join(line for _, line in zip(range(lines), file, strict=False)):
-            head = f"POST /api/v1/events HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
-            yield head.encode() + body
+            yield f"{head}{len(body)}\r\n\r\n".encode() + body
 
 
 def _post_all(port: int, requests: list[bytes], clients: int, pace: float | None) -> list[float]:

@@ -7,31 +7,32 @@ Invariants:
 
 1. Nothing waits in the loop's thread: small bodies are read there, larger ones in another. Only
    one that came before under its idempotency key, with times too far ahead, is read once more.
-2. The answer of a mount is written by the loop's thread, and the next request of the connection
-   is looked at after that.
+2. Whatever clients do, there is a place for the next one, and a turn: places are taken from those
+   who have been idle for longest, and work is bounded for each turn.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from http import HTTPStatus
-from threading import Event, get_ident
-from typing import TYPE_CHECKING, Any, Final
+from threading import Event
+from typing import TYPE_CHECKING, Final
 
 from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
+from waitress.task import ThreadedTaskDispatcher
 from waitress.wasyncore import dispatcher
 
-from service.admin.problems import problem
 from service.errors import PipelineFailed
+from service.http_admission import Admission
+from service.http_bodies import Bodies
+from service.http_channel import SMALL, Channel
+from service.http_request import Refused
 from service.settings import Address, Settings
-from service.sources.mount import Answer, Later, Mount, Request
+from service.sources.mount import Mount
 from service.threads import start_thread
 
 if TYPE_CHECKING:
@@ -39,184 +40,140 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = 5.0
-"""Seconds a request waits for what its answer awaits before that is withdrawn."""
-
 THREADS: Final = 8
-"""Threads for the operators' requests, and for large bodies while they are read."""
+"""Threads for the operators' requests."""
 
-SMALL: Final = 2**14
-"""Bytes of a request that may be handled in the loop's thread."""
+READERS: Final = 2
+"""Threads for large bodies: more would only keep each other, and the loop, from running."""
 
-RECEIVED: Final = 2**18
-"""Bytes that are read of a request at once."""
+CONNECTIONS: Final = 800
+"""Connections that are kept: with the daemon's own files fewer than a process may have open."""
+
+AT_WORK: Final = 600
+"""Connections with a request at work, beyond which no more events are taken in: the other places
+are for operators."""
+
+ACCEPTED: Final = 32
+"""Connections that are accepted in one turn."""
+
+HEAD: Final = 2**15
+"""Bytes of a request's head."""
 
 CLOSE_LIMIT: Final = 5.0
 """Seconds that answers under way may take to finish when the server closes."""
 
 
-class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
-    """Answers what never reaches Flask, such as a body that is too large, as a problem, too."""
-
-    def execute(self) -> None:
-        """Write the answer."""
-        error = self.request.error
-        status = HTTPStatus(error.code)
-        response = problem(status, f"{error.reason}: {error.body}".replace("\r\n", " "))
-        body = response.get_data()
-        self.status = f"{status.value} {status.phrase}"
-        self.response_headers = [("Content-Type", response.content_type), ("Connection", "close")]
-        self.content_length = len(body)
-        self.close_on_finish = True
-        self.write(body)
-
-
-class AnswerTask(Task):  # type: ignore[misc]  # as above
-    """Writes the answer of a mount, in one piece."""
-
-    complete = True
-
-    def __init__(self, channel: Channel, request: Any, reply: Answer | Later) -> None:
-        super().__init__(channel, request)
-        self._reply = reply
-
-    def execute(self) -> None:
-        """Write the answer."""
-        reply = self._reply
-        answer = reply.answer() if isinstance(reply, Later) else reply
-        self.status = answer.status
-        self.response_headers = answer.headers
-        self.content_length = len(answer.body)
-        head = self.build_response_header()
-        self.wrote_header = True
-        self.channel.write_soon(head if self.request.command == "HEAD" else head + answer.body)
-
-
-class Channel(HTTPChannel):  # type: ignore[misc]  # as above
-    """A connection, whose errors are problems, and whose mounts may answer later."""
-
-    error_task_class = ProblemTask
-    _reply: Answer | Later | None = None
-    _until = 0.0
-
-    def task_class(self, channel: Channel, request: Any) -> Task:
-        """Return what answers the request: the mount's reply, if there is one, or the app."""
-        reply, self._reply = self._reply, None
-        return WSGITask(channel, request) if reply is None else AnswerTask(channel, request, reply)
-
-    def mount(self) -> Mount | None:
-        """Return what answers the present request by itself, if anything does."""
-        request = self.requests[0]
-        return None if request.error else self.server.mounts.get(request.path)
-
-    def service(self) -> None:
-        """Answer a request, or hand it to its mount; the loop then writes the answer."""
-        mount = self.mount()
-        if mount is None:
-            super().service()
-            return
-        request = self.requests[0]
-        reply: Answer | Later
-        try:
-            body = request.get_body_stream().read()
-            key = request.headers.get("IDEMPOTENCY_KEY")
-            reply = mount(Request(request.command, body, key))
-        except Exception:
-            log.exception("unexpected error at %s", request.path)
-            reply = Answer.of(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error"))
-        self._until = time.monotonic() + PATIENCE
-        self._reply = reply
-        if isinstance(reply, Later):
-            reply.awaited.add_done_callback(self._answer)
-        else:
-            self._answer()
-
-    def finish(self) -> None:
-        """Write the reply, and look at the next request; in the loop's thread."""
-        super().service()
-
-    def readable(self) -> bool:
-        """Say whether more may be read; asked at least once a second."""
-        reply = self._reply
-        if isinstance(reply, Later) and time.monotonic() >= self._until:
-            reply.awaited.cancel()
-        return bool(super().readable())
-
-    def _answer(self, awaited: Future[Any] | None = None) -> None:
-        del awaited
-        self.server.answer(self)
-
-    def _flush_outbufs_below_high_watermark(self) -> None:
-        # The loop would wait for itself. What it adds is bounded: while answers wait to be sent, no
-        # more is read than what came in one piece.
-        if not self.server.in_loop():
-            super()._flush_outbufs_below_high_watermark()
-
-
-class Tasks(ThreadedTaskDispatcher):  # type: ignore[misc]  # as above
+class Tasks:
     """Hands requests to threads, except those that are done sooner than handed over."""
+
+    def __init__(self) -> None:
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it tells of each that waits
+        self._app = ThreadedTaskDispatcher()
+        self._app.set_thread_count(THREADS)
+        self._readers = ThreadedTaskDispatcher()
+        self._readers.set_thread_count(READERS)
 
     def add_task(self, task: Channel) -> None:
         """Have a channel's present request answered."""
-        if task.requests[0].body_bytes_received <= SMALL and task.mount() is not None:
+        request = task.requests[0]
+        if request.error:
+            task.service()
+        elif task.mount() is None:
+            self._app.add_task(task)
+        elif request.body_bytes_received <= SMALL:
             task.service()
         else:
-            super().add_task(task)
+            self._readers.add_task(task)
+
+    def shutdown(self) -> None:
+        """Let the threads finish what they have."""
+        for threads in (self._app, self._readers):
+            threads.shutdown(cancel_pending=False, timeout=CLOSE_LIMIT)
 
 
-class Server(TcpWSGIServer):  # type: ignore[misc]  # as above
-    """Waitress with mounts."""
+class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
+    """Waitress with mounts, and with room for the next one."""
 
     channel_class = Channel
+    active_channels: dict[int, Channel]
 
     def __init__(
         self, app: WSGIApplication, mounts: Mapping[str, Mount], adjustments: Adjustments
     ) -> None:
         """Listen."""
         self.mounts = mounts
+        self.bodies = Bodies(adjustments.max_request_body_size)
         self._answered: deque[Channel] = deque()
         self._told = False
-        self._loop = 0
-        tasks = Tasks()
-        tasks.set_thread_count(adjustments.threads)
-        super().__init__(app, {}, dispatcher=tasks, adj=adjustments)
+        self._at_work = 0
+        self._next_look = 0.0
+        super().__init__(app, {}, dispatcher=Tasks(), adj=adjustments)
+        self.address = Address(self.effective_host, int(self.effective_port))
+        self.admission = Admission(self.address)
 
-    def run(self) -> None:
-        """Answer requests until closed."""
-        self._loop = get_ident()
-        super().run()
-
-    def pull_trigger(self) -> None:
-        """Let the loop look at its channels again, unless it is at it."""
-        if not self.in_loop():
-            super().pull_trigger()
-
-    def in_loop(self) -> bool:
-        """Say whether this is the loop's thread."""
-        return get_ident() == self._loop
-
-    def close(self) -> None:
-        """Listen no more; in the loop's thread."""
-        # The trigger stays open: answers may still come, and its number must not be another file's.
-        dispatcher.close(self)
+    def add_task(self, task: Channel) -> None:
+        """Have a channel's present request answered; in the loop's thread."""
+        request = task.requests[0]
+        self._at_work += 1
+        if self._at_work > AT_WORK and request.body_rcv is not None and not request.error:
+            request.refuse(Refused(503, "Service Unavailable", "too many requests at once"))
+        self.task_dispatcher.add_task(task)
 
     def answer(self, channel: Channel) -> None:
-        """Have the loop write a channel's reply; from any thread."""
+        """Have the loop send a channel's reply; from any thread."""
         self._answered.append(channel)
         if not self._told:
             self._told = True
-            self.trigger.pull_trigger(self._write)
+            self.pull_trigger()
 
-    def _write(self) -> None:
-        # Nobody tells while this runs: what is answered meanwhile is found here, at the latest
-        # when it is looked at once more after that.
-        while self._answered:
-            self._told = True
+    def readable(self) -> bool:
+        """Do what is to be done before each turn; say whether the next client may come in."""
+        self._send_answers()
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + 1
+            for channel in list(self.active_channels.values()):
+                channel.look(now)
+            if slow := self.bodies.slow():
+                slow.give_up()
+        while len(self.active_channels) > CONNECTIONS and (idlest := self._idlest()):
+            idlest.handle_close()
+        return self.accepting and (
+            len(self.active_channels) < CONNECTIONS or self._idlest() is not None
+        )
+
+    def handle_accept(self) -> None:
+        """Let those in who wait at the door."""
+        for _ in range(ACCEPTED):
             try:
-                while self._answered:
-                    self._answered.popleft().finish()
-            finally:
-                self._told = False
+                pair = self.accept()
+                if pair is None:
+                    return
+                connection, address = pair
+                self.set_socket_options(connection)
+            except OSError as error:  # some other system's whim, or no file is left
+                if error.errno in {errno.EMFILE, errno.ENFILE} and (idlest := self._idlest()):
+                    idlest.handle_close()
+                return
+            Channel(self, connection, address, self.adj, map=self._map)
+
+    def close(self) -> None:
+        """Send the answers that are known, and listen no more; in the loop's thread."""
+        self._send_answers()
+        # The trigger stays open: answers may still come, and its number must not be another file's.
+        dispatcher.close(self)
+
+    def _send_answers(self) -> None:
+        # Told again from here on; and one turn for each, since an answer may lead to the next one.
+        self._told = False
+        for _ in range(len(self._answered)):
+            self._at_work -= 1
+            self._answered.popleft().finish()
+
+    def _idlest(self) -> Channel | None:
+        """Return who has held a place for longest without a request at work."""
+        idle = (channel for channel in self.active_channels.values() if not channel.at_work)
+        return min(idle, key=lambda channel: channel.since, default=None)
 
 
 class HttpServer:
@@ -230,11 +187,9 @@ class HttpServer:
         adjustments = Adjustments(
             host=listen.host,
             port=listen.port,
-            threads=THREADS,
             max_request_body_size=settings.http.max_body,
-            recv_bytes=RECEIVED,
+            max_request_header_size=HEAD,
             inbuf_overflow=settings.http.max_body + 1,  # in memory: its size is bounded
-            connection_limit=1000,
             asyncore_use_poll=True,  # select() ends the loop at a file number of 1,024
             ident="penstock",
         )
@@ -245,7 +200,7 @@ class HttpServer:
                 f"cannot listen on {listen}: {error.strerror}; set http.listen to another port"
             )
             raise PipelineFailed(message) from error
-        self.address = str(Address(listen.host, self._server.effective_port))
+        self.address = str(self._server.address)
 
     def start(self, failed: Callable[[str], None]) -> None:
         """Answer requests; those that came before have waited. ``failed`` hears what ends it."""
@@ -253,7 +208,7 @@ class HttpServer:
 
     def close(self) -> None:
         """Let the answers under way finish, the threads' and then the loop's; listen no more."""
-        self._server.task_dispatcher.shutdown(cancel_pending=False, timeout=CLOSE_LIMIT)
+        self._server.task_dispatcher.shutdown()
         closed = Event()
         self._server.trigger.pull_trigger(self._server.close)
         self._server.trigger.pull_trigger(closed.set)

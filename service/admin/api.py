@@ -37,6 +37,7 @@ def make_app(operation: Operation) -> Flask:
     """Return the Flask app that serves the API for a running daemon."""
     app = Flask("penstock", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
+    app.url_map.merge_slashes = False  # an address has one spelling; others are not found
     app.config["MAX_CONTENT_LENGTH"] = operation.settings.http.max_body
     handle_problems(app)
     app.register_blueprint(_api(operation), url_prefix="/api/v1")

@@ -121,6 +121,11 @@ class RunningDaemon:
         return f"http://{host}:{port}"
 
     @property
+    def host(self) -> str:
+        """What a request's Host header says."""
+        return self.url.removeprefix("http://")
+
+    @property
     def address(self) -> tuple[str, int]:
         """Where it listens; waits until it does."""
         self.wait_until_ready()

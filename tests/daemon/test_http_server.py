@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from http.client import HTTPConnection
 import pytest
 from flask import Flask
 
-from service import http_server
-from service.http_server import SMALL, HttpServer
+from service import http_bodies, http_channel, http_server
+from service.http_channel import SMALL
+from service.http_server import HttpServer
 from service.settings import Settings
 from service.sources.mount import Answer, Later, Mount, Request
 
@@ -52,6 +54,12 @@ class Desk:
         return Answer("202 Accepted", [], request.body + awaited.result().encode())
 
 
+class Door:
+    """Where the server of the present test listens."""
+
+    host = ""
+
+
 Serve = Callable[[Mount], HttpServer]
 
 
@@ -62,6 +70,7 @@ def serve() -> Iterator[Serve]:
 
         def start(mount: Mount) -> HttpServer:
             app = Flask(__name__)
+            app.add_url_rule("/large", "large", lambda: "x" * 2**22, methods=["POST"])
             app.add_url_rule("/app", "app", lambda: "app", methods=["GET", "POST"])
             settings = Settings.model_validate(
                 {
@@ -71,6 +80,7 @@ def serve() -> Iterator[Serve]:
             )
             server = HttpServer(app, {"/desk": mount}, settings)
             server.start(pytest.fail)
+            Door.host = server.address
             stack.callback(server.close)
             return server
 
@@ -83,8 +93,15 @@ def connect(server: HttpServer) -> socket.socket:
 
 
 def post(body: bytes, path: str = "/desk") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {Door.host}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Say whether the server closes a connection within 30 s."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(30_000))
 
 
 def read_bodies(connection: socket.socket, count: int) -> list[bytes]:
@@ -166,7 +183,7 @@ def test_a_file_number_beyond_those_of_select_does_not_end_the_server(serve: Ser
 def test_what_takes_too_long_is_withdrawn_and_told(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "PATIENCE", 0.0)
+    monkeypatch.setattr(http_channel, "PATIENCE", 0.0)
     with connect(serve(Desk())) as connection:
         connection.sendall(post(b"late"))
         assert read_bodies(connection, 1) == [b"withdrawn"]
@@ -175,7 +192,7 @@ def test_what_takes_too_long_is_withdrawn_and_told(
 def test_what_cannot_be_withdrawn_any_more_is_waited_for(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "PATIENCE", 0.0)
+    monkeypatch.setattr(http_channel, "PATIENCE", 0.0)
     withdrawn = threading.Event()
 
     class Running(Future[str]):
@@ -249,11 +266,168 @@ def test_a_mount_that_raises_answers_500_and_the_connection_or_the_next_one_goes
 
 def test_a_head_request_gets_no_body(serve: Serve) -> None:
     with connect(serve(lambda _: Answer("405 Method Not Allowed", [], b"body"))) as connection:
-        head = b"HEAD /desk HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        head = b"HEAD /desk HTTP/1.0\r\nConnection: close\r\n\r\n"
         connection.sendall(head)
         answer = b"".join(iter(partial(connection.recv, 4096), b""))
-    assert answer.startswith(b"HTTP/1.1 405")
+    assert answer.startswith(b"HTTP/1.0 405")
     assert answer.endswith(b"\r\n\r\n")
+
+
+def test_whoever_sends_ahead_takes_one_turn_at_a_time(serve: Serve) -> None:
+    turns: list[bytes] = []
+    seen = threading.Event()
+
+    def mount(request: Request) -> Answer:
+        turns.append(request.body)
+        seen.set()
+        return Answer("200 OK", [], request.body)
+
+    server = serve(mount)
+    with connect(server) as ahead, connect(server) as other:
+        sending = threading.Thread(target=ahead.sendall, args=(post(b"ahead") * 10_000,))
+        sending.start()
+        assert seen.wait(30)
+        other.sendall(post(b"other"))
+        assert read_bodies(other, 1) == [b"other"]
+        assert read_bodies(ahead, 10_000) == [b"ahead"] * 10_000
+        sending.join(30)
+    assert turns.index(b"other") < 10_000
+
+
+def test_any_number_that_read_no_answers_keep_no_operator_waiting(serve: Serve) -> None:
+    server = serve(Desk())
+    with ExitStack() as stack:
+        for _ in range(3 * http_server.THREADS):
+            silent = stack.enter_context(connect(server))
+            silent.sendall(post(b"", "/large") * 100)
+        for _ in range(5):
+            with connect(server) as operator:
+                operator.sendall(post(b"", "/app"))
+                assert read_bodies(operator, 1) == [b"app"]
+
+
+def test_whoever_reads_nothing_of_an_answer_is_let_go(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_channel, "ANSWER_LIMIT", 0.0)
+    with connect(serve(lambda _: Answer("200 OK", [], b"x" * 2**26))) as silent:
+        silent.sendall(post(b"x"))
+        assert hung_up(silent)
+
+
+def test_those_idle_for_longest_make_room_for_the_next(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS", 20)
+    desk = Desk()
+    server = serve(desk)
+    with ExitStack() as stack:
+        waiting = stack.enter_context(connect(server))
+        waiting.sendall(post(b"waiting"))
+        desk.wait()
+        idle = [stack.enter_context(connect(server)) for _ in range(40)]
+        for connection in idle[::2]:
+            connection.sendall(b"POST /desk HTTP/1.1\r\nHos")
+        for _ in range(30):
+            operator = stack.enter_context(connect(server))
+            operator.sendall(post(b"", "/app"))
+            assert read_bodies(operator, 1) == [b"app"]
+        assert hung_up(idle[0])
+        desk.kept[0][1].set_result("!")
+        assert read_bodies(waiting, 1) == [b"waiting!"]
+
+
+def test_of_unfinished_bodies_only_so_much_is_read_and_the_slow_are_given_up(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_bodies, "MOST_BYTES", 0)  # then two of the longest bodies
+    monkeypatch.setattr(http_bodies, "SLOW", 0.0)
+    server = serve(lambda request: Answer("200 OK", [], b"%d" % len(request.body)))
+    size = 9 * SMALL
+    with ExitStack() as stack:
+        slow = [stack.enter_context(connect(server)) for _ in range(5)]
+        for connection in slow:
+            connection.sendall(post(b"x" * size)[:-1])
+        quick = stack.enter_context(connect(server))
+        quick.sendall(post(b"x" * size))
+        assert read_bodies(quick, 1) == [b"%d" % size]
+        assert slow[0].recv(4096).startswith(b"HTTP/1.1 503")
+
+
+def test_an_expectation_without_a_body_leaves_nothing_to_the_next_request(serve: Serve) -> None:
+    keys: list[str | None] = []
+
+    def mount(request: Request) -> Answer:
+        keys.append(request.idempotency_key)
+        return Answer("200 OK", [], request.body)
+
+    with connect(serve(mount)) as connection:
+        fields = b"\r\nExpect: 100-continue\r\nIdempotency-Key: mine\r\n\r\n"
+        connection.sendall(post(b"").replace(b"\r\n\r\n", fields))
+        assert read_bodies(connection, 1) == [b""]
+        connection.sendall(post(b"next"))
+        assert read_bodies(connection, 1) == [b"next"]
+    assert keys == ["mine", None]
+
+
+def test_an_expectation_with_a_body_is_told_to_go_on(serve: Serve) -> None:
+    with connect(serve(lambda request: Answer("200 OK", [], request.body))) as connection:
+        expecting = post(b"body").replace(b"Host", b"Expect: 100-continue\r\nHost")
+        head, _, body = expecting.partition(b"\r\n\r\n")
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert read_bodies(connection, 1) == [b"body"]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 5", 400),
+        (b"Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
+        (b"Content-Length: 5, 5", 400),
+        (b"Content-Length: -1", 400),
+        (b"Transfer-Encoding: gzip", 501),
+        (b"Content-Length: 999999999", 413),
+    ],
+)
+def test_a_request_whose_end_is_in_doubt_is_the_connections_last(
+    serve: Serve, head: bytes, status: int
+) -> None:
+    server = serve(lambda _: Answer("200 OK", [], b""))
+    with connect(server) as connection:
+        start = f"POST /desk HTTP/1.1\r\nHost: {Door.host}\r\n".encode()
+        connection.sendall(start + head + b"\r\n\r\n0\r\n\r\n" + post(b"hidden"))
+        answer = b"".join(iter(partial(connection.recv, 4096), b""))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_that_still_sends_is_told_that_its_body_is_too_large(serve: Serve) -> None:
+    with connect(serve(Desk())) as connection:
+        body = b"x" * 2**24
+        sending = threading.Thread(target=connection.sendall, args=(post(body),))
+        sending.start()
+        sending.join(30)  # nobody resets the connection meanwhile
+        assert not sending.is_alive()
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_chunks_of_a_byte_are_read(serve: Serve) -> None:
+    server = serve(lambda request: Answer("200 OK", [], b"%d" % len(request.body)))
+    size = SMALL + 1
+    with connect(server) as connection:
+        head = f"POST /desk HTTP/1.1\r\nHost: {Door.host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + b"1\r\nx\r\n" * size + b"0\r\n\r\n" + post(b"next"))
+        assert read_bodies(connection, 2) == [b"%d" % size, b"4"]
+
+
+@pytest.mark.parametrize("endless", [b"1" * 10_000, b"1;" + b"x" * 10_000])
+def test_a_chunks_size_has_an_end(serve: Serve, endless: bytes) -> None:
+    with connect(serve(Desk())) as connection:
+        head = f"POST /desk HTTP/1.1\r\nHost: {Door.host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + endless)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400")
 
 
 def test_closing_waits_for_the_answers_that_are_known(serve: Serve) -> None:

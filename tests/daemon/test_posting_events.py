@@ -197,7 +197,8 @@ def test_a_body_just_within_the_limit_is_accepted(daemon: RunningDaemon) -> None
 def test_a_post_that_breaks_off_is_not_accepted(daemon: RunningDaemon) -> None:
     before = daemon.settle()
     with socket.create_connection(daemon.address) as connection:
-        head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+        head = f"POST /api/v1/events HTTP/1.1\r\nHost: {daemon.host}\r\n".encode()
+        head += b"Content-Length: 1000\r\n\r\n"
         connection.sendall(head + b'{"cid":1,"time":2}\n')
     daemon.accept('{"cid":2,"time":2}')
     assert daemon.settle()["accepted"] == before["accepted"] + 1
@@ -210,8 +211,8 @@ def test_a_chunked_body_is_read(daemon: RunningDaemon) -> None:
         for at in range(0, len(body), 7)
     )
     with socket.create_connection(daemon.address) as connection:
-        head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        head += b"Transfer-Encoding: chunked\r\n\r\n"
+        head = f"POST /api/v1/events HTTP/1.1\r\nHost: {daemon.host}\r\n".encode()
+        head += b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(head + chunks + b"0\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 202")
