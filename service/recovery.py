@@ -68,16 +68,17 @@ class Recovered:
 
 _ACROSS: Final = (
     "the checkpoint at block {} is from before the chain's structure was changed, and block {} was "
-    "accepted after that: put the checkpoint of the change back; or let penstock replay write what "
-    "was accepted into a file, and move the whole state directory away to start anew"
+    "accepted after that: put the checkpoint of the change back; or let `penstock journal export` "
+    "write what was accepted into a file, and move the whole state directory away to start anew"
 )
 """When the checkpoint taken with the change is damaged or gone."""
 
 
 _PASSED_AND_GONE: Final = (
     "an earlier version moved the checkpoint at block {} past blocks {} to {}, which are confirmed "
-    "and not emitted; the journal does not tell those before block {} any more: let penstock "
-    "replay show what is left, and move the whole state directory away to start anew"
+    "and not emitted; the journal does not tell those before block {} any more: let `penstock "
+    "journal export` write what is left into a file, and move the whole state directory away to "
+    "start anew"
 )
 """When what a checkpoint was moved past was trimmed since."""
 

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from middleware.errors import ConfigurationError
 from service.answer import NO_BLAME, Asker
 from service.block import Block, Offset
 from service.chain import ChainVersion
+from service.errors import PipelineFailed
 from service.journal.entry import CHAIN, Configuration, read_block, read_chain
 from service.journal.journal import BLOCK, Entry
 from service.passage import Result
@@ -23,6 +25,7 @@ from service.sequencer import Sequencer
 from service.settings import EventSettings
 from service.sinks.sink import Emission
 from service.snapshot import Snapshot
+from service.span import Piece, Span
 
 
 class Difference(NamedTuple):
@@ -63,31 +66,38 @@ class Replay:
         when a file that was taken in by reference is no longer there.
         """
         for entry in entries:
+            if span.ends_before(entry):
+                return
             if entry.kind == CHAIN:
                 change = read_chain(entry)
-                self._switch(change.chain, change.configuration)
+                self._switch(entry, change.chain, change.configuration)
             elif entry.kind == BLOCK and self._live is not None:
                 block = read_block(entry, self._live.chain)
-                then = self._live.run(block)
-                now = self._candidate.run(block)
-                yield from self._compare(entry, block, (then, now), span)
+                for piece in span.pieces(entry, block):
+                    then = self._live.run(piece.block)
+                    now = self._candidate.run(piece.block)
+                    yield from self._compare(piece, then, now)
 
-    def _switch(self, chain: ChainVersion, configuration: Configuration) -> None:
+    def _switch(self, entry: Entry, chain: ChainVersion, configuration: Configuration) -> None:
         event = EventSettings.model_validate(configuration.event)
-        if self._live is None:
-            self._live = _ReplayedChain(event, chain, self._retries)
-        else:
-            self._live = self._live.switched(event, chain)
+        try:
+            if self._live is None:
+                self._live = _ReplayedChain(event, chain, self._retries)
+            else:
+                self._live = self._live.switched(event, chain)
+        except ConfigurationError as error:
+            message = (
+                f"from block {entry.block} on, events were decided by a chain that cannot be run "
+                f"any more: {error}; put that back to compare with it, or use `penstock journal "
+                "export` and `penstock process` to see what this configuration makes of the events"
+            )
+            raise PipelineFailed(message) from error
 
-    def _compare(
-        self, entry: Entry, block: Block, results: tuple[Result, Result], span: Span
-    ) -> Iterator[Difference]:
-        comparison = self.comparison
+    def _compare(self, piece: Piece, then: Result, now: Result) -> Iterator[Difference]:
+        comparison, block = self.comparison, piece.block
         if comparison.first is None:
-            comparison.first = Offset(block.number, 0)
-        then, now = results
-        rows = [row for row in range(then.lines) if span.holds(entry, Offset(block.number, row))]
-        if not rows:
+            comparison.first = Offset(block.number, piece.row)
+        if not piece.within:
             comparison.warmed_up += then.accepted
             return
         comparison.events += then.accepted
@@ -96,32 +106,10 @@ class Replay:
         if then.kept == now.kept and then.kept_rows == now.kept_rows:
             return
         kept_then, kept_now = _lines(block, then), _lines(block, now)
-        for row in rows:
+        for row in sorted(kept_then.keys() | kept_now.keys()):
             before, after = kept_then.get(row), kept_now.get(row)
             if before != after:
-                yield Difference(Offset(block.number, row), before, after)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From where to where: offsets, or times of acceptance in seconds since the epoch."""
-
-    start: Offset | float | None = None
-    stop: Offset | float | None = None
-
-    def holds(self, entry: Entry, offset: Offset) -> bool:
-        """Say whether an event of an entry lies within, both ends included."""
-        start = entry.time if isinstance(self.start, float) else offset
-        stop = entry.time if isinstance(self.stop, float) else offset
-        return (self.start is None or start >= self.start) and (  # type: ignore[operator]  # of one kind
-            self.stop is None or stop <= self.stop  # type: ignore[operator]  # as above
-        )
-
-    def ends_before(self, entry: Entry) -> bool:
-        """Say whether every event of an entry lies after the end."""
-        if isinstance(self.stop, float):
-            return entry.time > self.stop
-        return self.stop is not None and entry.block > self.stop.block
+                yield Difference(Offset(block.number, piece.row + row), before, after)
 
 
 class _ReplayedChain:
@@ -134,6 +122,8 @@ class _ReplayedChain:
         retries: int,
         memory: Snapshot | None = None,
     ) -> None:
+        for step in chain.steps:
+            step.load()  # here, where it can be told which chain lacks a class
         self.chain = chain
         self._event = event
         self._retries = retries

@@ -32,7 +32,7 @@ LAYERS = [
     },
     {"chain"},
     {"block"},
-    {"answer", "border", "plain_events", "scan", "event_queue", "origins", "journal"},
+    {"span", "answer", "border", "plain_events", "scan", "event_queue", "origins", "journal"},
     {"suspicion", "passage", "snapshot", "sequencer", "sinks", "idempotency", "checkpoint"},
     {"runner", "state_host", "statistics", "dead_letters", "dead_letter_file", "dead_letter_store"},
     {"worker", "outlet", "emitter", "redrive", "preload"},

@@ -1,4 +1,4 @@
-"""``penstock journal``: look whether the journal is as it was written, and mend it.
+"""``penstock journal``: look whether it is as it was written, mend it, write out its events.
 
 Everything heavy is imported when it is needed, so that ``--help`` and completion answer at once.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.commands.asking import FAILED, config_option, exit_codes, load
+from service.commands.spans import from_option, span_of, to_option
 
 if TYPE_CHECKING:
     from service.journal.inspection import Finding
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def journal() -> None:
-    """Verify the journal of a state directory, or repair it."""
+    """Verify the journal of a state directory, repair it, or export its events."""
 
 
 @journal.command()
@@ -73,6 +74,36 @@ def repair(config: Path) -> None:
         click.echo(f"{directory}: repaired; the damaged files are in {aside}")
     else:
         click.echo(f"{directory}: there is nothing to repair")
+
+
+@journal.command()
+@from_option
+@to_option
+@config_option
+def export(start: str | None, stop: str | None, config: Path) -> None:
+    """Write accepted events to standard output, byte for byte, also beside the daemon.
+
+    All that the journal still holds, or those --from one offset or time --to another; of an event
+    that came in a file, the file is read again. `penstock process` takes what this writes.
+    """
+    from service.chain import ChainVersion
+    from service.journal.entry import read_block
+    from service.journal.inspection import retained
+    from service.journal.row import BLOCK
+    from service.state_directory import existing_journal
+
+    span = span_of(start, stop)
+    with exit_codes(config):
+        directory = existing_journal(load(config).state)
+        for entry in retained(directory):
+            if span.ends_before(entry):
+                break
+            if entry.kind == BLOCK and not span.begins_after(entry):
+                block = read_block(entry, ChainVersion(0, ()))
+                for piece in span.pieces(entry, block):
+                    if piece.within:
+                        sys.stdout.buffer.write(piece.block.read())
+        sys.stdout.buffer.flush()
 
 
 def _described(finding: Finding) -> str:

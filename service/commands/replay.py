@@ -6,22 +6,21 @@ Everything heavy is imported when it is needed, so that ``--help`` and completio
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from service.commands.asking import config_option, exit_codes, load_checked, say
+from service.commands.spans import from_option, span_of, to_option
 
 if TYPE_CHECKING:
-    from service.block import Offset
-    from service.replay import Comparison, Difference, Span
+    from service.replay import Comparison, Difference
 
 
 @click.command()
-@click.option("--from", "start", help="The first event: an offset, or when it was accepted.")
-@click.option("--to", "stop", help="The last event, likewise. [all there are]")
+@from_option
+@to_option
 @click.option("--json", "as_json", is_flag=True, help="Print each difference as JSON.")
 @config_option
 def replay(start: str | None, stop: str | None, as_json: bool, config: Path) -> None:
@@ -38,7 +37,7 @@ def replay(start: str | None, stop: str | None, as_json: bool, config: Path) -> 
     from service.replay import Replay
     from service.state_directory import existing_journal
 
-    span = _span(start, stop)
+    span = span_of(start, stop)
     with exit_codes(config):
         settings = load_checked(config)
         directory = existing_journal(settings.state)
@@ -46,30 +45,6 @@ def replay(start: str | None, stop: str | None, as_json: bool, config: Path) -> 
         for difference in again.differences(retained(directory), span):
             click.echo(_json(difference)) if as_json else say(_text(difference))
     _print_comparison(again.comparison)
-
-
-def _span(start: str | None, stop: str | None) -> Span:
-    from service.replay import Span
-
-    return Span(_place("--from", start), _place("--to", stop, last=True))
-
-
-def _place(option: str, text: str | None, *, last: bool = False) -> Offset | float | None:
-    """Return the offset or the time that is written as ``text``."""
-    from service.block import Offset
-
-    if text is None:
-        return None
-    block, _, row = text.partition(".")
-    try:
-        if block.isdigit() and (not row or row.isdigit()) and len(block) < 10:  # noqa: PLR2004 - a time has ten digits
-            return Offset(int(block), int(row) if row else (2**63 if last else 0))
-        if block.isdigit():
-            return float(text)
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        message = f'{option}: expected an offset such as "1234.17", or a time'
-        raise click.UsageError(message) from None
 
 
 def _text(difference: Difference) -> str:

@@ -14,6 +14,7 @@ from tests.daemon.running import write_configuration
 pytestmark = pytest.mark.timeout(60)
 
 ADJACENT = {"name": "adjacent", "use": "adjacent", "params": {"window": 300.0, "radius": 1}}
+CONFIG = ("--config", "penstock.toml")
 BLOCKED = {"name": "blocked", "use": "blocklist", "params": {"cids": [7]}}
 
 
@@ -76,7 +77,66 @@ def test_a_range_is_compared_with_memories_filled_before_it(
     (line,) = done.stdout.decode().splitlines()
     assert json.loads(line) == {"offset": past[1], "then": None, "now": event(2, 100).strip()}
     write_configuration(tmp_path, middleware=[adjacent(300.0), BLOCKED])
-    assert penstock("replay", "--from", past[1], "--to", past[1]).stdout == b""
+    same = penstock("replay", "--from", past[1], "--to", past[1], *CONFIG)
+    assert (same.returncode, same.stdout) == (0, b"")
+
+
+def test_what_lies_within_the_range_is_counted_to_the_event_and_nothing_behind_it_is_run(
+    past: list[str], penstock: Command, tmp_path: Path
+) -> None:
+    write_configuration(tmp_path, middleware=[adjacent(50.0)])
+    first, second = (offset.split(".")[0] for offset in past[:2])
+    done = penstock("replay", "--from", f"{first}.1", "--to", f"{second}.0", *CONFIG)
+    assert done.stdout.decode() == f"+ {first}.1 {event(7, 0)}+ {second}.0 {event(2, 100)}"
+    assert counted(done.stderr) == {
+        "events compared": ["2"],
+        "events before, to fill memories": ["1"],
+        "emitted": ["0", "2"],
+        "dead": ["0", "0"],
+        "dropped by adjacent": ["1", "0"],
+        "dropped by blocked": ["1", "0"],
+    }
+
+
+def test_a_chain_of_another_structure_is_gone_through_as_it_was(
+    start_daemon: StartDaemon, penstock: Command, tmp_path: Path
+) -> None:
+    daemon = start_daemon(middleware=[ADJACENT])
+    daemon.accept(event(1, 0) + event(7, 0))
+    daemon.stop()
+    daemon = start_daemon(middleware=[BLOCKED, ADJACENT])
+    last = daemon.accept(event(7, 2000) + event(9, 2000))["first"].split(".")[0]
+    daemon.settle()
+    daemon.stop()
+    write_configuration(tmp_path, middleware=[])
+    done = penstock("replay", "--from", last, *CONFIG)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"+ {last}.0 {event(7, 2000)}"
+    assert counted(done.stderr)["events before, to fill memories"] == ["2"]
+
+
+def test_a_class_of_before_that_is_gone_is_named(
+    start_daemon: StartDaemon, penstock: Command, tmp_path: Path
+) -> None:
+    mine = "from middleware import Middleware\n\n\nclass Mine(Middleware):\n"
+    (tmp_path / "mine.py").write_text(f"{mine}    def handle(self, event):\n        return event\n")
+    daemon = start_daemon(middleware=[{"name": "mine", "use": "mine:Mine"}])
+    daemon.accept(event(1, 1))
+    daemon.stop()
+    (tmp_path / "mine.py").unlink()
+    write_configuration(tmp_path, middleware=[BLOCKED])
+    done = penstock("replay", *CONFIG)
+    assert (done.returncode, done.stdout) == (1, b"")
+    said = done.stderr.decode()
+    assert 'use = "mine:Mine": there is no module "mine"' in said
+    assert "`penstock journal export`" in said
+    assert "Traceback" not in said
+
+
+def counted(stderr: bytes) -> dict[str, list[str]]:
+    """Return the figures of a comparison by the name of their line."""
+    rows = [line for line in stderr.decode().splitlines() if line[:1].isalpha()]
+    return {row[:34].strip(): row[34:].split("  from ")[0].split() for row in rows}
 
 
 @pytest.mark.parametrize("place", ["2999-01-01T00:00:00Z", "32503680000.5", "999999"])
