@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from service.chain import ChainVersion
-from service.errors import PipelineFailed
+from service.errors import InputGone
+
+HEAD: Final = 1024
+"""The bytes at its beginning that a file is known by."""
 
 LONGEST_NAME: Final = 255
 """Characters of what a source calls itself, and of an idempotency key."""
@@ -39,35 +43,60 @@ class Offset(NamedTuple):
         return cls(int(block), int(row))
 
 
+class FileIdentity(NamedTuple):
+    """What a file is known by, when another one may bear its name: how it begins, and its inode."""
+
+    inode: int
+    head: int
+    """The bytes at its beginning that ``crc`` is of."""
+    crc: int
+
+    @classmethod
+    def of(cls, descriptor: int, head: int = HEAD) -> FileIdentity:
+        """Return the identity of an open file, by ``head`` bytes or as many as there are."""
+        data = os.pread(descriptor, head, 0)
+        return cls(os.fstat(descriptor).st_ino, len(data), zlib.crc32(data))
+
+    def begins_alike(self, descriptor: int) -> bool:
+        """Say whether an open file begins as this one did."""
+        return FileIdentity.of(descriptor, self.head)[1:] == self[1:]
+
+
 class FileRange(NamedTuple):
     """Bytes of a file that stays where it is: a block by reference instead of by copy."""
 
     path: str
     start: int
     stop: int
+    identity: FileIdentity | None = None
+    """Of which file; None where an earlier version did not remember it."""
 
     def read(self) -> bytes:
         """Return the bytes, always ending in a line end.
 
-        Raises PipelineFailed when the file no longer holds them: an input must not change while
-        it is read.
+        Raises InputGone when the file no longer holds them: an input must not change until its
+        events are emitted.
         """
         wanted = self.stop - self.start
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
             try:
-                data = os.pread(descriptor, wanted, self.start)
+                same = self.identity is None or self.identity.begins_alike(descriptor)
+                data = os.pread(descriptor, wanted, self.start) if same else b""
             finally:
                 os.close(descriptor)
         except OSError as error:
-            message = f"{self.path}: cannot be read any more: {error.strerror}"
-            raise PipelineFailed(message) from error
+            message = (
+                f"{self.path}: cannot be read any more: {error.strerror} "
+                f"(bytes {self.start} to {self.stop})"
+            )
+            raise InputGone(message) from error
         if len(data) != wanted:
             message = (
                 f"{self.path}: bytes {self.start} to {self.stop} are gone; "
-                "an input must not be cut or replaced while it is read"
+                "an input must not be cut or replaced before its events are emitted"
             )
-            raise PipelineFailed(message)
+            raise InputGone(message)
         return data if data.endswith(b"\n") else data + b"\n"
 
 

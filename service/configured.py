@@ -98,7 +98,7 @@ def _problems(event: EventSettings, tables: Any) -> list[str]:
         sink=(SinkSettings(name="none", use="none"),),
     )
     queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
-    surroundings = Surroundings(queue, settings, lambda _: None, {})
+    surroundings = Surroundings(queue, settings, lambda _, __: None, {})
     _sources(problems, surroundings, tables("source"))
     _chain(problems, event, tables("middleware"))
     _sinks(problems, event, tables("sink"))

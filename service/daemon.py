@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from threading import Event
 from types import FrameType
 from typing import Final
@@ -81,12 +81,13 @@ class Daemon:
         surroundings = Surroundings(
             self._pipeline.queue,
             settings,
-            self._pipeline.fail,
+            _source_failed,
             self._pipeline.intake.references,
-            self._scheduler,
-            self._mounts,
+            scheduler=self._scheduler,
+            mounts=self._mounts,
         )
         self._sources: list[Source] = configured_sources(settings, surroundings)
+        self.operation.sources = self._sources
         self._queue_server = QueueServer(
             self._pipeline.queue, self._pipeline.runtime_directory, directory / "queue.json"
         )
@@ -110,7 +111,7 @@ class Daemon:
             self._queue_server.start()
             self._schedule()
             for source in self._sources:
-                source.start()
+                _safely(source, source.start)
             if not self._signals:
                 log.info("ready on http://%s", server.address)
             self._wake.wait()
@@ -173,7 +174,7 @@ class Daemon:
         if self._pipeline.problem is None:
             log.info("stopping: what was accepted is still emitted; a second signal stops at once")
         for source in self._sources:
-            source.stop()
+            _safely(source, source.stop)
         self._scheduler.shutdown(wait=False)
         began = time.monotonic()
         drained = self._pipeline.drain(lambda: self._signals <= 1 and not self._held_back(began))
@@ -207,3 +208,16 @@ def _scheduler(operation: Operation) -> APScheduler:
 
     scheduler.add_listener(missed, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
     return scheduler
+
+
+def _source_failed(name: str, problem: str) -> None:
+    log.error('source "%s": %s; everything else goes on', name, problem)
+
+
+def _safely(source: Source, call: Callable[[], None]) -> None:
+    """Start or stop a source; whatever it raises is its problem alone."""
+    try:
+        call()
+    except Exception as error:
+        log.exception('source "%s"', source.name)
+        source.fail(f"{call.__name__} raised {type(error).__name__}: {error}")

@@ -11,6 +11,7 @@
     ``SinkFailed``          while events flow: a sink cannot write now; it is tried again
     ``RecordRefused``       while events flow: a sink will never take this one event
     ``PipelineFailed``      nothing can go on: an input changed, a sink is gone for good
+        ``InputGone``           a file no longer holds what was taken in by reference
         ``OutcomeUnknown``      the disk did not say whether it kept what it was given
         ``JournalDamaged``      what is on the disk is not what was written
 """
@@ -59,6 +60,10 @@ class RecordRefused(PenstockError):
 
 class PipelineFailed(PenstockError):
     """The pipeline cannot go on, and trying again would not help; the message says why."""
+
+
+class InputGone(PipelineFailed):
+    """A file no longer holds what was taken in by reference; the message names path and bytes."""
 
 
 class OutcomeUnknown(PipelineFailed):

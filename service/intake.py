@@ -43,14 +43,14 @@ SPACE_LOOK: Final = 0.2
 class Start(NamedTuple):
     """Where the intake begins: right after ``block``, whose entry in the journal is ``sequence``.
 
-    ``chain`` holds for the next block, ``references`` are how far each source was in its file.
+    ``chain`` holds for the next block, ``references`` are how much each source had of its file.
     """
 
     block: int
     sequence: int
     chain: ChainVersion
     configuration: Configuration
-    references: Mapping[str, tuple[str, int]]
+    references: Mapping[str, FileRange]
 
 
 class Intake:
@@ -82,8 +82,8 @@ class Intake:
         """Set once all that the journal holds has its place again."""
         self.last_recovered = 0
         """The last block that was already in the journal at the start."""
-        self.references: dict[str, tuple[str, int]] = {}
-        """By source: the file it was reading, and up to which byte that was accepted."""
+        self.references: dict[str, FileRange] = {}
+        """By source: the last part of a file that was accepted; so was all before it."""
 
     def start_from(self, start: Start) -> None:
         """Begin right after a checkpoint."""
@@ -257,7 +257,7 @@ class Intake:
     def _pass_on(self, block: Block) -> None:
         self._next = block.number + 1
         if isinstance(block.payload, FileRange):
-            self.references[block.parts[0].source] = (block.payload.path, block.payload.stop)
+            self.references[block.parts[0].source] = block.payload
         self._statistics.accept(block)
         self._dispatcher.accept(block)
 

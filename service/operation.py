@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from middleware.errors import ConfigurationError
 from service.chain import Mode
 from service.pipeline import Pipeline
+from service.sources.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ class Stats:
 
     accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``, since the state directory
     began. ``queue`` holds what waits to be accepted, ``refusing`` why nothing new is let in, if so;
-    ``sinks`` the reason for each sink that holds the stream back at present. ``journal`` tells its
+    ``sources`` the reason for each source that cannot hand in anything at present, ``sinks`` that
+    for each sink that holds the stream back. ``journal`` tells its
     bytes on disk and the block of the last checkpoint, from which a start would go on; while none
     can be written, also the ``problem``.
     """
@@ -40,6 +42,7 @@ class Stats:
     journal: Mapping[str, int | str] | None
     workers: list[dict[str, Any]]
     state_host: dict[str, Any] | None
+    sources: dict[str, str]
     sinks: dict[str, str]
     missed_ticks: int
     uptime: float
@@ -52,6 +55,7 @@ class Operation:
         self.settings = pipeline.settings
         self.draining = False
         self.missed_ticks = 0
+        self.sources: Sequence[Source] = ()
         self._pipeline = pipeline
         self._began = time.monotonic()
         self._lock = Lock()
@@ -140,6 +144,7 @@ class Operation:
             }
             if pipeline.remembers
             else None,
+            sources={each.name: each.problem for each in self.sources if each.problem},
             sinks=pipeline.emitter.troubles(),
             missed_ticks=self.missed_ticks,
             uptime=round(time.monotonic() - self._began, 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from service.block import Block, FileRange
+from service.block import Block, FileIdentity, FileRange
 
 
 class Origin(NamedTuple):
@@ -26,6 +26,7 @@ class _Reached(NamedTuple):
     path: str
     stop: int
     lines: int
+    identity: FileIdentity | None = None
 
 
 class Origins:
@@ -33,7 +34,10 @@ class Origins:
 
     def __init__(self, position: Mapping[str, Any] | None = None) -> None:
         """Go on from what ``position`` returned, or begin."""
-        self._reached = {source: _Reached(**each) for source, each in (position or {}).items()}
+        self._reached = {
+            source: _Reached(**{**each, "identity": range_reached(each).identity})
+            for source, each in (position or {}).items()
+        }
 
     def origin(self, block: Block, row: int) -> Origin:
         """Return where a row of a block came from, all blocks before it having passed."""
@@ -51,12 +55,13 @@ class Origins:
         if isinstance(block.payload, FileRange):
             source, payload = block.parts[0].source, block.payload
             lines += self._before(block, source)
-            self._reached[source] = _Reached(payload.path, payload.stop, lines)
+            self._reached[source] = _Reached(payload.path, payload.stop, lines, payload.identity)
 
     def position(self) -> dict[str, Any]:
         """Return how far each source is in its file, as plain data.
 
-        By the source's name: ``path``, ``stop`` (bytes) and ``lines`` (before ``stop``).
+        By the source's name: ``path``, ``stop`` (bytes), ``lines`` (before ``stop``), and the
+        ``identity`` of the file.
         """
         return {source: reached._asdict() for source, reached in self._reached.items()}
 
@@ -64,3 +69,9 @@ class Origins:
         if isinstance(block.payload, FileRange) and block.payload.start == 0:
             return 0  # the next file of the source
         return self._reached[source].lines if source in self._reached else 0
+
+
+def range_reached(origin: Mapping[str, Any]) -> FileRange:
+    """Return the part of its file that a source had handed in, from an entry of a position."""
+    known = origin.get("identity")
+    return FileRange(origin["path"], 0, origin["stop"], FileIdentity(*known) if known else None)

@@ -68,11 +68,11 @@ class Pipeline:
         """Load the sinks and wire everything; raises ConfigurationError. Nothing is started yet.
 
         ``failed`` is called once, from any thread, when there is a ``problem``. Unless ``patient``,
-        a sink that cannot be opened is one.
+        a sink that cannot be opened, or an input that is gone, is one.
         """
         self.settings = settings
         self.problem: str | None = None
-        self._failed = failed
+        self._failed, self._patient = failed, patient
         self._storage = storage
         recovered = storage.recovered
         checkpoint = recovered.checkpoint
@@ -337,4 +337,4 @@ class Pipeline:
 
     def _plan(self) -> WorkerPlan:
         event, retries = self.settings.event, self.settings.workers.retries
-        return WorkerPlan(event, retries, self.host.key, self.intake.chain)
+        return WorkerPlan(event, retries, self.host.key, self.intake.chain, self._patient)

@@ -102,7 +102,11 @@ def process(
         failed = Event()
         pipeline = Pipeline(settings, storage, failed.set, patient=False)
         surroundings = Surroundings(
-            pipeline.queue, settings, pipeline.fail, pipeline.intake.references
+            pipeline.queue,
+            settings,
+            lambda _, problem: pipeline.fail(problem),
+            pipeline.intake.references,
+            patient=False,
         )
         sources = configured_sources(settings, surroundings)
 

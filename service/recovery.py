@@ -31,6 +31,7 @@ from service.journal.entry import (
 )
 from service.journal.journal import BLOCK, GONE, Journal
 from service.journal.row import Loss, loss
+from service.origins import range_reached
 from service.settings import EventSettings, MiddlewareSettings, Settings
 from service.snapshot import Snapshot
 
@@ -60,9 +61,7 @@ class Recovered:
             return Start(0, 0, self.chain, self.configuration, {})
         # Without blocks to do again nothing needs a chain that may be gone from the disk.
         chain = checkpoint.chain if self.pending else self.chain
-        references = {
-            name: (origin["path"], origin["stop"]) for name, origin in checkpoint.origins.items()
-        }
+        references = {name: range_reached(each) for name, each in checkpoint.origins.items()}
         return Start(checkpoint.block, checkpoint.sequence, chain, self.configuration, references)
 
 

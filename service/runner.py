@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from middleware.contract import Middleware
+from middleware.contract import Batch, Middleware
 from service.answer import Answer, Asker, Blame
-from service.block import Block
+from service.block import Block, FileRange
 from service.border import Border, Lines
 from service.chain import ChainVersion, Mode, Step
-from service.passage import Passage, Result
+from service.errors import InputGone
+from service.passage import DeadLetter, Passage, Result
 from service.progress import ASKING, BORDER, NOTHING, Lane
 from service.sequencer import Question
 from service.settings import EventSettings
@@ -28,11 +29,15 @@ class ChainRunner:
         lane: Lane,
         retries: int,
         ask_shared: Callable[[Question], Answer],
+        *,
+        lost_inputs_die: bool = False,
     ) -> None:
+        """With ``lost_inputs_die`` a file that is gone is a dead letter, otherwise InputGone."""
         self._settings = settings
         self._lane = lane
         self._asker = Asker(lane, retries)
         self._ask_shared = ask_shared
+        self._lost_inputs_die = lost_inputs_die
         self._version = 0
         self._middleware: dict[str, tuple[Step, Middleware]] = {}
         self._border = Border(settings)
@@ -42,6 +47,15 @@ class ChainRunner:
         if block.chain.number != self._version:
             self.switch(block.chain)
         self._lane.enter(block.number, BORDER, NOTHING)
+        try:
+            return self._through(block, blame, settled)
+        except InputGone as error:
+            if not self._lost_inputs_die:
+                raise
+            return self._lost(block, blame, settled, str(error))
+
+    def _through(self, block: Block, blame: Blame, settled: int) -> Result:
+        """Take the block's events through the chain, step by step."""
         passage = Passage(self._read(block, blame), self._border, self._settings)
         for index, step in enumerate(block.chain.steps):
             _, middleware = self._middleware[step.name]
@@ -76,7 +90,15 @@ class ChainRunner:
         step = block.chain.steps[index]
         _, middleware = self._middleware[step.name]
         batch = None if step.mode is Mode.DISABLED else passage.batch(middleware.reads)
-        version = block.chain.number
+        answer = self._ask(index, block, blame, settled, batch)
+        if batch is not None and len(answer.keep) != len(batch):
+            raise InputGone(f"{_place(block)}: could not be read when it was first to be")
+        return answer
+
+    def _ask(
+        self, index: int, block: Block, blame: Blame, settled: int, batch: Batch | None
+    ) -> Answer:
+        step, version = block.chain.steps[index], block.chain.number
         question = Question(
             index, version, step, block.number, batch, blame, settled, block.barrier
         )
@@ -84,6 +106,18 @@ class ChainRunner:
         answer = self._ask_shared(question)
         self._lane.leave()
         return answer
+
+    def _lost(self, block: Block, blame: Blame, settled: int, problem: str) -> Result:
+        """Return one dead letter for a block whose file is gone; shared steps see nothing of it.
+
+        They are asked nevertheless: the order of the blocks has no gap.
+        """
+        for index, step in enumerate(block.chain.steps):
+            if step.shared:
+                self._ask(index, block, blame, settled, None)
+        self._lane.leave()
+        letter = DeadLetter(0, _place(block).encode(), problem)
+        return Result(lines=1, accepted=1, emitted=0, kept=b"", dead=[letter])
 
     def _read(self, block: Block, blame: Blame) -> Lines:
         payload = block.read()
@@ -113,3 +147,10 @@ class ChainRunner:
         whole = any(not middleware.reads for _, middleware in self._middleware.values())
         self._border = Border(self._settings, fields, whole=whole)
         self._version = chain.number
+
+
+def _place(block: Block) -> str:
+    payload = block.payload
+    if isinstance(payload, FileRange):
+        return f"{payload.path}: bytes {payload.start} to {payload.stop}"
+    return f"block {block.number}"

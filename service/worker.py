@@ -79,6 +79,7 @@ class WorkerPlan:
     retries: int
     state_key: bytes
     chain: ChainVersion
+    lost_inputs_die: bool = False
 
 
 class Worker:
@@ -91,7 +92,13 @@ class Worker:
         self._generation = 0
         self._chain = plan.chain
         self._lane = progress.lane(0)
-        self._runner = ChainRunner(plan.settings, self._lane, plan.retries, self._ask)
+        self._runner = ChainRunner(
+            plan.settings,
+            self._lane,
+            plan.retries,
+            self._ask,
+            lost_inputs_die=plan.lost_inputs_die,
+        )
         self._runner.switch(plan.chain)
 
     def learn(self, chain: ChainVersion) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from service.block import Block, FileRange, Part
+from service.block import Block, FileIdentity, FileRange, Part
 from service.chain import ChainVersion, Step
 from service.journal.row import BLOCK, GONE, Entry, Key, Loss, NewEntry, loss
 
@@ -45,14 +45,18 @@ class _BlockBody(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[tuple[str, int | None, int | None, float], ...]
     barrier: bool
     file: tuple[str, int, int] | None
+    identity: tuple[int, int, int] | None = None
+    """Of the file; entries of before have none."""
 
 
 def block_entry(block: Block, keys: tuple[Key, ...] = ()) -> NewEntry:
     """Return a block as an entry; raises ValueError for what could not be read again."""
     parts = tuple((part.source, part.lines, part.first_line, part.received) for part in block.parts)
     payload = block.payload
-    file = (*payload,) if isinstance(payload, FileRange) else None
-    body = msgspec.msgpack.encode(_BlockBody(parts, block.barrier, file))
+    file, identity = None, None
+    if isinstance(payload, FileRange):
+        file, identity = (payload.path, payload.start, payload.stop), payload.identity
+    body = msgspec.msgpack.encode(_BlockBody(parts, block.barrier, file, identity))
     msgspec.msgpack.decode(body, type=_BlockBody)  # to encode, no type is looked at
     data = payload if isinstance(payload, bytes) else b""
     return NewEntry(BLOCK, block.number, body, data, keys)
@@ -61,7 +65,8 @@ def block_entry(block: Block, keys: tuple[Key, ...] = ()) -> NewEntry:
 def read_block(entry: Entry, chain: ChainVersion) -> Block:
     """Return the block of an entry, to be decided by ``chain``."""
     body = msgspec.msgpack.decode(entry.body, type=_BlockBody)
-    payload = entry.payload if body.file is None else FileRange(*body.file)
+    identity = None if body.identity is None else FileIdentity(*body.identity)
+    payload = entry.payload if body.file is None else FileRange(*body.file, identity)
     parts = tuple(Part(*part) for part in body.parts)
     return Block(entry.block, payload, parts, chain, body.barrier, entry.sequence)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
@@ -11,15 +12,21 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
+import msgspec
 from pydantic import BaseModel, Field
 
-from service.block import FileRange, Submission
+from service.block import FileIdentity, FileRange, Submission
 from service.errors import PipelineFailed, QueueClosed
 from service.settings import WrittenPath
 from service.sources.source import Source
-from service.threads import start_thread
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two looks for what is not there yet."""
 
 _SCAN: Final = 65_536
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # waits for no writer of a pipe
 
 
 class NdjsonSource(Source):
@@ -35,72 +42,141 @@ class NdjsonSource(Source):
     def start(self) -> None:
         """Begin to read, in a thread."""
         self._stopping = Event()
-        start_thread(f"source {self.name}", self._run, self.surroundings.failed)
+        self.start_thread(self._run)
 
     def stop(self) -> None:
         """Stop after the piece at hand."""
         self._stopping.set()
 
     def _run(self) -> None:
-        settings = self.surroundings.settings
+        paths = [path.absolute() for path in self.params.paths]
+        reached = self.surroundings.references.get(self.name)
+        if reached is not None and Path(reached.path) in paths:
+            paths = paths[paths.index(Path(reached.path)) :]
         try:
-            for path, start in self._left():
-                for piece in pieces(
-                    path, settings.block.bytes, settings.event.max_event_bytes, start
-                ):
-                    self.submit(Submission(self.name, piece, None, None, time.time()))
-                    if self._stopping.is_set():
-                        return
+            for path in paths:
+                is_last = self.surroundings.patient and path == paths[-1]
+                began = reached is not None and Path(reached.path) == path
+                self._read(path, reached if began else None, growing=is_last)
         except QueueClosed:
             return
-        except OSError as error:
-            message = f"{error.filename}: cannot be read: {error.strerror}"
-            raise PipelineFailed(message) from error
         finally:
             self.finished.set()
 
-    def _left(self) -> Iterator[tuple[Path, int]]:
-        """Yield the files that are still to be read, each with where to begin."""
-        paths = [path.absolute() for path in self.params.paths]
-        reached, position = self.surroundings.references.get(self.name, ("", 0))
-        if Path(reached) in paths:
-            first = paths.index(Path(reached))
-            if position > paths[first].stat().st_size:
-                message = (
-                    f"{reached}: {position} bytes of it were read, and now it is shorter; "
-                    "an input must not be cut or replaced; put the new events into another file"
-                )
-                raise PipelineFailed(message)
-            yield paths[first], position
-            paths = paths[first + 1 :]
-        for path in paths:
-            yield path, 0
+    def _read(self, path: Path, reached: FileRange | None, *, growing: bool) -> None:
+        """Hand in a file from where it was ``reached`` to its end, waiting for what is not there.
+
+        A file that may be ``growing`` is at its end when its last line is whole.
+        """
+        settings = self.surroundings.settings
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
+            try:
+                begin = self._begin(path, reached)
+                for piece in pieces(
+                    path,
+                    settings.block.bytes,
+                    settings.event.max_event_bytes,
+                    begin,
+                    growing=growing,
+                ):
+                    self.submit(Submission(self.name, piece, None, None, time.time()))
+                    reached, self.problem, pause = piece, None, 0.0
+                    if self._stopping.is_set():
+                        return
+                if not growing or not _has_half_a_line(path, reached.stop if reached else 0):
+                    self.problem = None
+                    return
+                self.fail(f"{path}: its last line is not whole; it is read once it has its end")
+            except OSError as error:
+                problem = f"{error.filename or path}: cannot be read: {error.strerror}"
+                if not self.surroundings.patient:
+                    raise PipelineFailed(problem) from error
+                self.fail(f"{problem}; it is looked for again and again")
+
+    def _begin(self, path: Path, reached: FileRange | None) -> int:
+        """Return where to go on: at the beginning of a file that is not the one of before."""
+        if reached is None:
+            return 0
+        descriptor = os.open(path, _READ)
+        try:
+            known = reached.identity
+            status = os.fstat(descriptor)
+            same = known is None or (
+                status.st_ino == known.inode and known.begins_alike(descriptor)
+            )
+            if same and status.st_size >= reached.stop:
+                return reached.stop
+        finally:
+            os.close(descriptor)
+        log.warning(
+            "%s: is another file than the one of which %d bytes were read: it is read from its "
+            "beginning; what the one of before held after these was not read",
+            path,
+            reached.stop,
+        )
+        return 0
 
 
-def pieces(path: Path, size: int, longest: int, begin: int = 0) -> Iterator[FileRange]:
+def pieces(
+    path: Path, size: int, longest: int, begin: int = 0, *, growing: bool = False
+) -> Iterator[FileRange]:
     """Cut a file into ranges of whole lines, about ``size`` bytes each; ``size`` >= ``longest``.
 
-    Goes on at ``begin``, where an earlier range ended.
+    Goes on at ``begin``, where an earlier range ended. Of a file that is ``growing`` a last line
+    that is not whole is left out.
 
     A line of more than ``size`` bytes becomes a range of its own, of its first ``longest`` + 1
     bytes: enough to see that it is too long, without ever holding it in memory.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, _READ)
     try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, no file", str(path))
+        identity = FileIdentity.of(descriptor)
         start, end = begin, status.st_size
         if start and start < end and os.pread(descriptor, 1, start - 1) != b"\n":
             start = _next_line_end(descriptor, start, end)  # that range was cut: a line too long
+        if growing and start < end:
+            end = _whole_lines_end(descriptor, start, end, longest)
         while start < end:
             stop = _last_line_end(descriptor, start, min(start + size, end), end)
             if stop is not None:
-                yield FileRange(str(path), start, stop)
+                yield FileRange(str(path), start, stop, identity)
                 start = stop
             else:
-                yield FileRange(str(path), start, min(start + longest + 1, end))
+                stop = min(start + longest + 1, end)
+                yield FileRange(str(path), start, stop, identity)
                 start = _next_line_end(descriptor, start + size, end)
+    finally:
+        os.close(descriptor)
+
+
+def _whole_lines_end(descriptor: int, start: int, end: int, longest: int) -> int:
+    """Return where the last whole line ends; one without a line end is whole if it is JSON."""
+    begin = max(start, end - longest - 1)
+    tail = os.pread(descriptor, end - begin, begin)
+    rest = tail[tail.rfind(b"\n") + 1 :]
+    if not rest or len(rest) > longest:
+        return end
+    try:
+        msgspec.json.decode(rest)
+    except (msgspec.DecodeError, RecursionError):
+        return end - len(rest)
+    return end
+
+
+def _has_half_a_line(path: Path, begin: int) -> bool:
+    """Say whether a line that nothing was handed in of begins at ``begin``."""
+    descriptor = os.open(path, _READ)
+    try:
+        if os.fstat(descriptor).st_size <= begin:
+            return False
+        return not begin or os.pread(descriptor, 1, begin - 1) == b"\n"
     finally:
         os.close(descriptor)
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from service.block import Receipt, Submission
+from service.block import FileRange, Receipt, Submission
 from service.event_queue import EventQueue
 from service.settings import Settings
 from service.sources.mount import Mount
+from service.threads import start_thread
 
 if TYPE_CHECKING:
     from flask_apscheduler import APScheduler
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
 class Surroundings:
     """What a source may use of the daemon; without one there is neither scheduler nor app.
 
-    ``failed`` takes what cannot be mended, and ends the pipeline.
+    ``failed`` is told the name of a source that cannot go on, and why.
     """
 
     queue: EventQueue
     settings: Settings
-    failed: Callable[[str], None]
-    references: Mapping[str, tuple[str, int]]
-    """By source: the file it was reading, and up to which byte that was accepted before."""
+    failed: Callable[[str, str], None]
+    references: Mapping[str, FileRange]
+    """By source: the last part of a file that was accepted before; so was all before it."""
+    patient: bool = True
+    """What is not there may still come: a source waits for it, where it can."""
     scheduler: APScheduler | None = None
     mounts: dict[str, Mount] = field(default_factory=dict)
     """By path: what sources answer by themselves, beside the operators' app."""
@@ -39,8 +42,11 @@ class Surroundings:
 class Source:
     """Hands lines to the queue, from a thread, a scheduler's job or a request of its own.
 
-    ``finished`` is set by a source that has come to its end.
+    ``finished`` is set by a source that has come to its end. What goes wrong in one stops no other.
     """
+
+    problem: str | None = None
+    """Why it cannot hand in anything at present, if so."""
 
     class Params(BaseModel):
         """The parameters; a name not declared is an error."""
@@ -58,6 +64,16 @@ class Source:
 
     def stop(self) -> None:
         """Hand in nothing more."""
+
+    def fail(self, problem: str) -> None:
+        """Tell why it cannot go on, or not now; the same is told once."""
+        if problem != self.problem:
+            self.problem = problem
+            self.surroundings.failed(self.name, problem)
+
+    def start_thread(self, target: Callable[[], None]) -> None:
+        """Run ``target`` in a thread; what it raises is this source's ``problem``."""
+        start_thread(f"source {self.name}", target, self.fail)
 
     def submit(self, submission: Submission) -> Future[Receipt]:
         """Hand in lines, waiting while the queue is full; raises QueueClosed."""

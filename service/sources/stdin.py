@@ -9,7 +9,6 @@ from threading import Event
 from service.block import Submission
 from service.errors import QueueClosed
 from service.sources.source import Source
-from service.threads import start_thread
 
 
 class StdinSource(Source):
@@ -19,7 +18,7 @@ class StdinSource(Source):
         """Begin to read, in a thread."""
         self._stopping = Event()
         # A blocked read cannot be interrupted; the thread ends with the process.
-        start_thread(f"source {self.name}", self._run, self.surroundings.failed)
+        self.start_thread(self._run)
 
     def stop(self) -> None:
         """Hand in nothing more."""

@@ -28,7 +28,7 @@ def answer_to(body: bytes, key: str | None = None, **event: object) -> Answer:
     """Return the answer to a post, with what is taken in accepted at once."""
     settings = Settings.model_validate({"event": event, "sink": [{"name": "out", "use": "stdout"}]})
     surroundings = Surroundings(
-        EventQueue(events=10**9, size=10**9), settings, pytest.fail, references={}
+        EventQueue(events=10**9, size=10**9), settings, lambda _, why: pytest.fail(why), {}
     )
     HttpSource("push", HttpSource.Params(), surroundings)
     reply = surroundings.mounts["/api/v1/events"](Request("POST", body, key))

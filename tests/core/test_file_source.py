@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.block import FileRange
-from service.errors import PipelineFailed
+from service.errors import InputGone
 from service.sources import ndjson
 from service.sources.ndjson import pieces
 
@@ -83,16 +83,38 @@ def test_line_ends_are_found_however_little_is_looked_at_at_once(scan: int, leng
         assert b"".join(data for _, data in cut(content, 2 * length + 3, length)) == content
 
 
-def test_a_file_that_shrinks_while_it_is_read_ends_the_pipeline(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_replaced_or_removed_no_longer_holds_what_was_taken_in(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"one\ntwo\n")
     (piece,) = pieces(path, 100, 100)
     path.write_bytes(b"one\n")
-    with pytest.raises(PipelineFailed, match="are gone"):
+    with pytest.raises(InputGone, match="bytes 0 to 8 are gone"):
         piece.read()
+    path.write_bytes(b"six\nten\nand more\n")
+    with pytest.raises(InputGone, match="bytes 0 to 8 are gone"):
+        piece.read()
+    path.write_bytes(b"one\ntwo\nand more\n")
+    assert piece.read() == b"one\ntwo\n"
     path.unlink()
-    with pytest.raises(PipelineFailed, match="cannot be read any more"):
+    with pytest.raises(InputGone, match="cannot be read any more"):
         piece.read()
+
+
+@pytest.mark.parametrize(
+    ("ending", "left_out"),
+    [(b"", 0), (b'{"cid":2}', 0), (b'{"cid":2,"ti', 12), (b"x" * 101, 0)],
+    ids=["none", "whole", "half", "too long"],
+)
+def test_half_a_line_at_the_end_of_a_growing_file_is_left_for_later(
+    tmp_path: Path, ending: bytes, left_out: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b'{"cid":1}\n' + ending)
+    found = list(pieces(path, 100, 100, growing=True))
+    assert found[-1].stop == 10 + len(ending) - left_out
+    assert list(pieces(path, 100, 100))[-1].stop == 10 + len(ending)
 
 
 def test_a_folder_is_named_when_it_is_given_for_a_file(tmp_path: Path) -> None:

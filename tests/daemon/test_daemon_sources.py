@@ -76,12 +76,86 @@ def test_files_are_read_in_order_and_the_daemon_stays(
     assert totals_agree(daemon.stats())
 
 
-def test_a_missing_file_ends_the_daemon_and_is_named(start_daemon: StartDaemon) -> None:
-    source = {"name": "files", "use": "ndjson", "params": {"paths": ["absent.ndjson"]}}
-    daemon = start_daemon(ready=False, source=[source])
-    assert daemon.wait() == 1
+def _files(*paths: str) -> dict[str, Any]:
+    return {"name": "files", "use": "ndjson", "params": {"paths": list(paths)}}
+
+
+def test_a_missing_file_is_named_and_looked_for_again_and_stops_nothing_else(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon(source=[_files("absent.ndjson"), {"name": "push", "use": "http"}])
+    eventually(lambda: daemon.stats()["sources"], "the source is named")
+    assert "absent.ndjson: cannot be read: No such file" in daemon.stats()["sources"]["files"]
     assert "absent.ndjson: cannot be read: No such file" in daemon.log
+    daemon.accept('{"cid":1,"time":1}')
+    (tmp_path / "absent.ndjson").write_bytes(event_lines([(2, 2)]))
+    eventually(lambda: daemon.stats()["emitted"] == 2, "the file is read")
+    assert daemon.stats()["sources"] == {}
+    assert daemon.stop() == 0
     assert "Traceback" not in daemon.log
+
+
+def test_half_a_last_line_is_read_once_it_is_whole(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(b'{"cid":1,"time":1}\n{"cid":2,')
+    daemon = start_daemon(source=[_files("a.ndjson")])
+    eventually(lambda: daemon.stats()["sources"], "the source says what it waits for")
+    assert "its last line is not whole" in daemon.stats()["sources"]["files"]
+    daemon.process.kill()
+    daemon.wait()
+    again = start_daemon(source=[_files("a.ndjson")])
+    with path.open("ab") as file:
+        file.write(b'"time":2}\n')
+    eventually(lambda: again.stats()["emitted"] == 2, "the rest is read")
+    assert again.kept() == path.read_bytes()
+    assert (again.stats()["dead"], again.stats()["sources"]) == (0, {})
+
+
+@pytest.mark.parametrize("how", ["another file", "cut and written anew"])
+def test_another_file_under_the_same_name_is_read_from_its_beginning(
+    start_daemon: StartDaemon, tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "a.ndjson"
+    first, second = event_lines([(1, 1), (2, 2)]), event_lines((n, n) for n in range(3, 9))
+    path.write_bytes(first)
+    daemon = start_daemon(source=[_files("a.ndjson")])
+    eventually(lambda: daemon.stats()["emitted"] == 2, "all is read")
+    daemon.process.kill()
+    daemon.wait()
+    if how == "another file":
+        path.rename(tmp_path / "a.ndjson.1")
+    path.write_bytes(second)
+    again = start_daemon(ready=False, source=[_files("a.ndjson")])
+    eventually(lambda: again.stats()["in_flight"] == 0 and again.stats()["accepted"] > 6, "read")
+    assert again.kept().endswith(second)
+    assert "is another file than the one of which" in again.log
+    assert totals_agree(again.stats())
+
+
+def test_a_file_that_went_before_its_events_were_emitted_is_a_dead_letter(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(event_lines([(1, 1), (2, 2)]))
+    adjacent = {"name": "adjacent", "use": "adjacent", "params": {"radius": 0}}
+    tables: dict[str, Any] = {
+        "source": [_files("a.ndjson"), {"name": "push", "use": "http"}],
+        "middleware": [adjacent],
+    }
+    daemon = start_daemon(**tables)
+    eventually(lambda: daemon.stats()["emitted"] == 2, "all is read")
+    daemon.process.kill()
+    daemon.wait()
+    path.unlink()
+    again = start_daemon(**tables)
+    (letter,) = again.dead()
+    assert f"{path}: cannot be read any more" in letter["reason"]
+    assert letter["event"] == f"{path}: bytes 0 to {2 * len(event_lines([(1, 1)]))}"
+    again.accept('{"cid":3,"time":3}')
+    assert again.settle()["emitted"] == 1
+    assert totals_agree(again.stats())
 
 
 def test_standard_input_is_read_line_by_line_while_it_comes(start_daemon: StartDaemon) -> None:
