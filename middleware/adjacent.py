@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+import logging
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import msgspec
 import numpy as np
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from middleware.contract import Batch, Event, Mask, SharedMiddleware
 from middleware.errors import ContractError
-from middleware.near_rows import NearRows, rising
+from middleware.forgetting import MOST_SAMPLED, Cycle
+from middleware.meeting import to_walk, with_earlier
+from middleware.memories import Memories, OneMemory, SeparateMemories
+from middleware.near_rows import NearRows
 from middleware.parameters import Seconds
-from middleware.point_times import (
-    HIGHEST_POINT,
-    LOWEST_POINT,
-    NEVER,
-    Memory,
-    Points,
-    PointTimes,
-    Times,
-    pack,
-    unpack,
-)
+from middleware.point_times import HIGHEST_POINT, LOWEST_POINT, NEVER, Points, Times
+from middleware.touched import Touched
 
-FORMAT = 2
+log = logging.getLogger(__name__)
 
-MOST_MEETING: Final = 12
-"""Events near each other in a batch from which on they are taken one by one."""
+FORMAT: Final = 3
+FORMATS: Final = (2, FORMAT)
+"""Those that ``restore`` takes: 2 knew no cycles and nothing beyond its memories."""
 
 NO_ROWS: Points = np.empty(0, np.int64)
 
@@ -49,17 +45,18 @@ class AdjacentSuppressor(SharedMiddleware):
 
     - A remembered time never falls: a late event does not lower it.
     - What is forgotten, and when, follows from the sequence of events alone, however it is cut into
-      batches: after every N events, all points with a time before ``high - 2 * window``, where
-      ``high`` is the largest time seen, and N is ``FORGET_AFTER`` or the number of points that were
-      left the last time, whichever is more. So forgetting costs little per event, and memory is
-      bounded by the points of the last two windows and of N events. Memories separated by ``by``
-      share this cycle and ``high``, so that values that went quiet are forgotten, too.
-    - Forgetting changes no decision about an event less than ``window`` late, that is with
-      ``time > high - window``: it is ``window`` or more away from whatever was forgotten.
+      batches. Events are counted in cycles of ``LEAST_CYCLE`` or a quarter of the points
+      remembered, whichever is more. At the end of each, where more than ``remember`` points are
+      remembered, all times more than two windows before the one that the stream has come to (see
+      ``Cycle``) are forgotten; and where more than ``most`` are left, those touched longest ago.
+      Memories separated by ``by`` are counted together and share the cycle.
+    - While no more than ``remember`` points are remembered at a cycle's end, every decision is that
+      of an unlimited memory.
     - What raises does so before anything is remembered.
     """
 
-    FORGET_AFTER: ClassVar[int] = 65_536
+    LEAST_CYCLE: ClassVar[int] = 65_536
+    MOST_SAMPLED: ClassVar[int] = MOST_SAMPLED
     FEW: ClassVar[int] = 16
     """Fewer events than this are decided one by one: columns are not worth their fixed cost."""
 
@@ -81,8 +78,28 @@ class AdjacentSuppressor(SharedMiddleware):
             max_length=16,
             description="fields; events with different values there do not meet",
         )
+        remember: int = Field(
+            default=250_000,
+            ge=0,
+            strict=True,
+            description="up to so many points, all stay",
+        )
+        most: int = Field(
+            default=10_000_000,
+            ge=1,
+            strict=True,
+            description="points; beyond, those idle longest go",
+        )
+
+        @model_validator(mode="after")
+        def _bounds(self) -> Self:
+            if self.remember > self.most:
+                more = f"remember ({self.remember}) is more than most ({self.most})"
+                raise ValueError(f"{more}: lower the one or raise the other")
+            return self
 
     params: Params
+    _touched: Touched | None
 
     def __init__(self, params: Params) -> None:
         super().__init__(params)
@@ -113,18 +130,21 @@ class AdjacentSuppressor(SharedMiddleware):
         keep = np.empty(len(batch), np.bool_)
         start = 0
         while start < len(batch):
-            rows = slice(start, start + self._forget_after - self._events)
+            rows = slice(start, start + self._cycle.left)
             cid, time = batch.cid[rows], batch.time[rows]
             keep[rows] = self._decide_together(cid, time)
-            self._saw(len(cid), float(time.max()))
             start += len(cid)
+            if self._touched is not None:
+                self._touched.passed(len(cid))
+            if self._cycle.count(time):
+                self._end_cycle()
         return keep
 
     def explain(self, event: Event) -> str | None:
         """Name the neighbour that suppresses the event, its time, and the event's age."""
         value = self._value([event.get(name) for name in self._by])
         cid, time = event["cid"], float(event["time"])
-        memory = self._memories.get(value, {})
+        memory = self._memories.of(value)
         near = max(self._within_radius(cid), key=lambda point: memory.get(point, NEVER))
         latest = memory.get(near, NEVER)
         age = time - latest
@@ -141,45 +161,53 @@ class AdjacentSuppressor(SharedMiddleware):
         return {
             "format": FORMAT,
             "by": list(self._by),
-            "high": self._high,
-            "events": self._events,
-            "forget_after": self._forget_after,
-            "memories": [[value, *pack(self._memories[value])] for value in sorted(self._memories)],
+            "cycle": self._cycle.state(),
+            "memories": self._memories.packed(),
+            "touched": None if self._touched is None else self._touched.state(),
         }
 
     def restore(self, state: Any) -> None:
         """Take over a snapshot; one taken with another ``by`` leaves the memory empty.
 
-        Raises ContractError when it is not a snapshot of this format.
+        A snapshot of an earlier format begins a cycle. Raises ContractError when it is none.
         """
         found = state.get("format") if isinstance(state, dict) else None
-        if found != FORMAT:
+        if found not in FORMATS:
             message = (
                 f"a snapshot of AdjacentSuppressor has format {FORMAT}, this has {found!r}: "
                 "restore it with the version of Penstock that wrote it"
             )
             raise ContractError(message)
-        memories = {value: unpack(*pages) for value, *pages in state["memories"]}
         self._start_anew()
         if tuple(state["by"]) != self._by:
             return
-        self._high = state["high"]
-        self._events = state["events"]
-        self._forget_after = state["forget_after"]
-        for value, (points, times) in memories.items():
-            if self._by:
-                self._memories[value] = dict(zip(points.tolist(), times.tolist(), strict=True))
-            else:
-                self._table.raise_to(points, self._table.find(points), times)
+        self._memories.unpack(state["memories"])
+        if found == FORMAT:
+            self._cycle.restore(state["cycle"])
+            if state["touched"] is not None:
+                self._touched = Touched(type(self._memories))
+                self._touched.restore(state["touched"])
+        else:
+            self._cycle.begin(max(self.LEAST_CYCLE, len(self._memories) // 4))
 
     def _start_anew(self) -> None:
         self._near_rows = NearRows()
         self._by: tuple[str, ...] = self.params.by
-        self._table = PointTimes()
-        self._memories: dict[bytes, Memory] = {} if self._by else {self._value([]): self._table}
-        self._high = NEVER
-        self._events = 0  # since the last forgetting
-        self._forget_after = self.FORGET_AFTER
+        one = OneMemory()
+        self._table = one.table
+        self._memories: Memories = SeparateMemories() if self._by else one
+        self._cycle = Cycle(self.LEAST_CYCLE, self.MOST_SAMPLED)
+        self._touched = None
+        self._left = 0  # after the last cycle, or fewer: nothing is forgotten in between
+
+    def __len__(self) -> int:
+        """Return how many points are remembered; with ``by``, in all memories together."""
+        return len(self._memories)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the memory takes; without ``by``."""
+        return self._table.nbytes
 
     @staticmethod
     def _value(fields: list[Any]) -> bytes:
@@ -196,15 +224,19 @@ class AdjacentSuppressor(SharedMiddleware):
 
     def _decide(self, cid: int, time: float, value: bytes) -> bool:
         """Decide about one event and remember it; where nothing is near, the age is infinite."""
-        memory = self._memories.get(value, {})
+        memory = self._memories.of(value)
         age = time - max(memory.get(point, NEVER) for point in self._within_radius(cid))
         keep = self._keeps(age)
         if age <= -self.params.window:
             self.count("late")
         if keep or self.params.refresh == "seen":
-            memory = self._memories.setdefault(value, memory)
-            memory[cid] = max(time, memory.get(cid, NEVER))
-        self._saw(1, time)
+            self._memories.raise_one(value, cid, time)
+            if self._touched is not None:
+                self._touched.note_one(value, cid)
+        if self._touched is not None:
+            self._touched.passed(1)
+        if self._cycle.count_one(time):
+            self._end_cycle()
         return keep
 
     def _decide_together(self, cid: Points, time: Times) -> Mask:
@@ -223,9 +255,9 @@ class AdjacentSuppressor(SharedMiddleware):
             behind = time - np.maximum.accumulate(time)
             settled = (age < window) & (age > -window) & (behind > -window)
             rows = self._near_rows.find(cid, radius) if not settled.all() else NO_ROWS
-            few = _with_earlier(cid[rows], time[rows], latest[rows], radius) if seen else None
+            few = with_earlier(cid[rows], time[rows], latest[rows], radius) if seen else None
             if few is None:
-                rows = rows[_to_walk(cid[rows], settled[rows], radius, seen=seen)]
+                rows = rows[to_walk(cid[rows], settled[rows], radius, seen=seen)]
                 few = self._walk(cid[rows], time[rows], latest[rows])
             if len(rows):
                 latest[rows] = few
@@ -240,6 +272,9 @@ class AdjacentSuppressor(SharedMiddleware):
             self._table.raise_to(cid, pages, time)
         else:
             self._table.raise_to(cid[keep], pages[keep], time[keep])
+        if self._touched is not None:
+            rows = np.arange(len(cid)) if seen else np.flatnonzero(keep)
+            self._touched.note(cid[rows], rows)
         return keep
 
     def _walk(self, cid: Points, time: Times, latest: Times) -> Times:
@@ -258,62 +293,28 @@ class AdjacentSuppressor(SharedMiddleware):
                         walked[near] = now
         return np.array(result)
 
-    def _saw(self, events: int, time: float) -> None:
-        """Count events, the largest time among them being ``time``; forget when it falls due."""
-        self._high = max(self._high, time)
-        self._events += events
-        if self._events < self._forget_after:
-            return
-        before = self._high - 2 * self.params.window
-        for value, memory in list(self._memories.items()):
-            if isinstance(memory, PointTimes):
-                memory.forget(before)
-            elif left := {point: time for point, time in memory.items() if time >= before}:
-                self._memories[value] = left
-            else:
-                del self._memories[value]
-        self._events = 0
-        self._forget_after = max(self.FORGET_AFTER, sum(map(len, self._memories.values())))
-
-
-def _with_earlier(cid: Points, time: Times, latest: Times, radius: int) -> Times | None:
-    """Return ``latest`` with the times of earlier events within ``radius``, all of them remembered.
-
-    In columns, as nothing depends on the decisions: by rising point, each event is compared with
-    the next one, the one after that, and so on. None where too many meet for that to pay.
-    """
-    order = rising(cid)
-    point = cid[order]
-    reach = np.minimum(point, HIGHEST_POINT - radius) + radius
-    result = latest.copy()
-    for step in range(1, MOST_MEETING):
-        left = np.flatnonzero(point[step:] <= reach[:-step])
-        if not len(left):
-            return result
-        one, other = order[left], order[left + step]
-        np.maximum.at(result, np.maximum(one, other), time[np.minimum(one, other)])
-    return None
-
-
-def _to_walk(cid: Points, settled: Mask, radius: int, *, seen: bool) -> Points:
-    """Return the rows, in order, that the decision about an unsettled row may hang together with.
-
-    These are the unsettled rows with another row within ``radius``, and the rows near them, as far
-    as they may be remembered: all if ``seen``, otherwise only unsettled ones.
-    """
-    rows = np.arange(len(cid)) if seen else np.flatnonzero(~settled)
-    order = rows[rising(cid[rows])]
-    point = cid[order]
-    reach = np.minimum(point, HIGHEST_POINT - radius) + radius
-    unsettled = ~settled[order]
-    close = point[1:] <= reach[:-1]
-    walk = np.zeros(len(order), np.bool_)
-    walk[1:] |= close & unsettled[1:]
-    walk[:-1] |= close & unsettled[:-1]
-    if seen and walk.any():
-        position = np.arange(len(order))
-        left = np.maximum.accumulate(np.where(unsettled, position, 0))
-        walk |= unsettled[left] & (point <= reach[left]) & ~unsettled
-        right = np.minimum.accumulate(np.where(unsettled, position, len(order) - 1)[::-1])[::-1]
-        walk |= unsettled[right] & (point[right] <= reach) & ~unsettled
-    return np.sort(order[walk])
+    def _end_cycle(self) -> None:
+        """Forget what is due at the end of a cycle, and begin the next one."""
+        before = self._cycle.end() - 2 * self.params.window
+        remembered = self._left  # or more: saves counting, which takes as long as forgetting
+        if remembered <= self.params.remember or before == NEVER:
+            remembered = len(self._memories)
+        if remembered > self.params.remember and before > NEVER:
+            remembered = self._memories.forget(before)
+        if self._touched is None and remembered > self.params.most:
+            log.warning(
+                "%s points are to be remembered, more than most = %s allows: those touched longest "
+                'ago are forgotten; the stats count them as "beyond most"',
+                f"{remembered:,}",
+                f"{self.params.most:,}",
+            )
+            self._touched = Touched(type(self._memories))
+        if self._touched is not None:
+            gone = self._touched.trim(self._memories, self.params.most)
+            if gone:
+                self.count("beyond most", gone)
+            remembered -= gone
+            if remembered <= self.params.most // 2:
+                self._touched = None
+        self._cycle.begin(max(self.LEAST_CYCLE, remembered // 4))
+        self._left = remembered

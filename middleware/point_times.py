@@ -44,7 +44,7 @@ FEWEST_PAGES = 1_024  # so that a table grows seldom at first
 SMALLEST_SHIFT = 1  # page numbers then have 63 bits, which leaves one value that is none
 LARGEST_SHIFT = 8
 NO_PAGE = LOWEST_POINT
-AT_ONCE = 65_536  # times looked through together when forgetting: they stay in the cache
+AT_ONCE = 65_536  # times looked through together: they stay in the cache
 MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: spreads consecutive pages
 
 
@@ -73,7 +73,9 @@ class PointTimes:
 
     def __len__(self) -> int:
         """Return how many points are held, counting them."""
-        return int(np.count_nonzero(self._used() > NEVER))
+        times = self._used()
+        some = (times[start : start + AT_ONCE] for start in range(0, len(times), AT_ONCE))
+        return sum(int(np.count_nonzero(part > NEVER)) for part in some)
 
     @property
     def nbytes(self) -> int:
@@ -114,16 +116,24 @@ class PointTimes:
             pages = self.find(points)
         np.maximum.at(self._times, self._places(points, pages), times)
 
-    def forget(self, before: float) -> None:
-        """Forget the points whose time is less than ``before``."""
+    def forget(self, before: float) -> int:
+        """Forget the points whose time is less than ``before``; return how many are left.
+
+        ``before`` is more than NEVER.
+        """
         times, left = self._used(), 0
         for start in range(0, len(times), AT_ONCE):
             some = times[start : start + AT_ONCE]
             old = np.flatnonzero(some < before)  # several times as fast as a mask here
             some[old] = NEVER
             left += len(some) - len(old)
-        if self.nbytes > BYTES_PER_POINT * left + SMALL_TABLE:
-            self._lay_out(*self.items())
+        self._shrink(left)
+        return left
+
+    def drop(self, points: Points) -> None:
+        """Forget these points, where they are held."""
+        self._times[self._places(points, self.find(points))] = NEVER
+        self._shrink(len(self))
 
     def items(self) -> tuple[Points, Times]:
         """Return the points held, int64[n] in rising order, and their times, float64[n]."""
@@ -145,6 +155,11 @@ class PointTimes:
         places = np.flatnonzero(times > NEVER)
         numbers = self._numbers[places >> self._shift]
         return 0, (numbers << self._shift) | (places & self._low_bits), times[places]
+
+    def _shrink(self, left: int) -> None:
+        """Lay the table out anew where it is too large for the ``left`` points it holds."""
+        if self.nbytes > BYTES_PER_POINT * left + SMALL_TABLE:
+            self._lay_out(*self.items())
 
     def _used(self) -> Times:
         return self._times[: (self._last + 1) << self._shift]
@@ -273,35 +288,3 @@ def _distinct(numbers: Points) -> Points:
     first = np.ones(len(numbers), np.bool_)
     np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
     return numbers[first]
-
-
-Memory = PointTimes | dict[int, float]
-"""The latest time by point: a table for millions, a dict where there are few."""
-
-
-def pack(memory: Memory) -> tuple[int, memoryview, memoryview]:
-    """Return pages as ``PointTimes.pages`` does, in any order, in little-endian columns.
-
-    The stream waits meanwhile, so millions of points are neither sorted nor picked out here, nor
-    copied: where it can be, this is the memory itself.
-    """
-    if isinstance(memory, PointTimes):
-        shift, numbers, times = memory.pages()
-    else:
-        shift, numbers = 0, np.array(sorted(memory), np.int64)
-        times = np.array([memory[point] for point in numbers.tolist()], np.float64)
-    return (
-        shift,
-        numbers.astype("<i8", copy=False).data,
-        times.astype("<f8", copy=False).data,
-    )
-
-
-def unpack(
-    shift: int, numbers: bytes | memoryview, times: bytes | memoryview
-) -> tuple[Points, Times]:
-    """Return what ``pack`` packed: points int64[n] and times float64[n]."""
-    number = np.frombuffer(numbers, "<i8").astype(np.int64)
-    time = np.frombuffer(times, "<f8").astype(np.float64)
-    places = np.flatnonzero(time > NEVER)
-    return (number[places >> shift] << shift) | (places & ((1 << shift) - 1)), time[places]

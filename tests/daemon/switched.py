@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from middleware.adjacent import AdjacentSuppressor
-
 Offset = tuple[int, int]
 
 
@@ -48,7 +46,7 @@ class Posts:
 class Suppressor:
     """The adjacent suppressor with its modes, decided the slow way: one dict, radius 1.
 
-    It forgets as the suppressor promises to, since enlarging the window shows what was forgotten.
+    It never forgets, as the suppressor promises for so few points, whatever window is set.
     """
 
     def __init__(self, window: float, mode: str = "enabled") -> None:
@@ -56,18 +54,12 @@ class Suppressor:
         self.mode = mode
         self.dropped = self.shadow = 0
         self._times: dict[int, float] = {}
-        self._high = float("-inf")
-        self._events = 0
-        self._forget_after: int = AdjacentSuppressor.FORGET_AFTER
 
     def switch(self, change: dict[str, Any]) -> None:
         self.mode = change.get("mode", self.mode)
         self.window = change.get("params", {}).get("window", self.window)
         if change.get("reset"):
             self._times = {}
-            self._high = float("-inf")
-            self._events = 0
-            self._forget_after = AdjacentSuppressor.FORGET_AFTER
 
     def passes(self, line: bytes) -> bool:
         if self.mode == "disabled":
@@ -84,18 +76,7 @@ class Suppressor:
         times = self._times
         latest = max(times.get(point, float("-inf")) for point in (cid - 1, cid, cid + 1))
         times[cid] = max(time, times.get(cid, time))
-        self._forget(time)
         return not -self.window < time - latest < self.window
-
-    def _forget(self, time: float) -> None:
-        self._high = max(self._high, time)
-        self._events += 1
-        if self._events < self._forget_after:
-            return
-        before = self._high - 2 * self.window
-        self._times = {point: latest for point, latest in self._times.items() if latest >= before}
-        self._events = 0
-        self._forget_after = max(AdjacentSuppressor.FORGET_AFTER, len(self._times))
 
 
 def event_lines(rows: Iterable[tuple[int, float]], first: int = 0) -> bytes:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from middleware import Batch, ConfigurationError, ContractError
 from middleware.adjacent import AdjacentSuppressor
 from middleware.contract import MISSING
-from middleware.point_times import unpack
+from middleware.memories import unpack
 from tests.middleware.reference import Reference
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -42,9 +42,9 @@ class Columns(AdjacentSuppressor):
 
 
 class Forgetful(Columns):
-    """Forgets often, too."""
+    """Forgets often, too: its cycles are short."""
 
-    FORGET_AFTER = 5
+    LEAST_CYCLE = 17
 
 
 Suppressor = AdjacentSuppressor
@@ -86,11 +86,16 @@ def encoded(suppressor: Suppressor) -> bytes:
 def remembered(suppressor: Suppressor) -> Any:
     """Return the whole memory in one order: that of points in a snapshot means nothing."""
     state = suppressor.snapshot()
-    memories = [
-        (value, sorted(zip(*map(tuple, unpack(*pages)), strict=True)))
-        for value, *pages in state.pop("memories")
+    touched = state.pop("touched")
+    if touched is not None:
+        touched = (touched["events"], in_order(touched["numbers"]))
+    return in_order(state.pop("memories")), touched, state
+
+
+def in_order(packed: Any) -> list[Any]:
+    return [
+        (value, sorted(zip(*map(tuple, unpack(*pages)), strict=True))) for value, *pages in packed
     ]
-    return state, memories
 
 
 def at(cid: int, time: float, **fields: Any) -> dict[str, Any]:
@@ -178,6 +183,10 @@ PARAMS = st.fixed_dictionaries(
         "late": st.sampled_from(["keep", "suppress"]),
     }
 )
+LIMITS = st.one_of(
+    st.fixed_dictionaries({"remember": st.integers(0, 9), "most": st.integers(9, 15)}),
+    st.fixed_dictionaries({"remember": st.integers(0, 2), "most": st.integers(2, 9)}),
+)
 
 
 def in_batches(
@@ -197,35 +206,61 @@ def in_batches(
     return keep, counts, suppressor
 
 
-@given(EVENTS, PARAMS, st.sets(st.integers(1, 39)), st.sets(st.integers(1, 39), max_size=2))
+@given(
+    st.lists(st.builds(at, CIDS, TIMES), max_size=80),
+    PARAMS,
+    LIMITS,
+    st.sets(st.integers(1, 79)),
+    st.sets(st.integers(1, 79), max_size=2),
+)
 @settings(max_examples=300, deadline=None)
 def test_any_cut_decides_like_the_reference(
-    events: Events, params: dict[str, Any], cuts: set[int], restarts: set[int]
+    events: Events,
+    params: dict[str, Any],
+    limits: dict[str, int],
+    cuts: set[int],
+    restarts: set[int],
 ) -> None:
-    reference = Reference(**params, forget_after=5)
+    params = params | limits
+    reference = Reference(**params, least_cycle=Forgetful.LEAST_CYCLE)
     expected = [reference.keeps(event) for event in events]
     keep, counts, suppressor = in_batches(make(Forgetful, **params), events, cuts, restarts)
     assert keep == expected
     assert counts.get("late", 0) == reference.late_events
+    assert counts.get("beyond most", 0) == reference.beyond_most
     one_by_one = make(Forgetful, **params)
     assert handled(one_by_one, events) == expected
     assert remembered(one_by_one) == remembered(suppressor)
 
 
-@given(EVENTS, PARAMS, st.sets(st.integers(1, 39), max_size=3))
-@settings(max_examples=100, deadline=None)
-def test_forgetting_changes_no_decision_about_events_less_than_a_window_late(
-    events: Events, params: dict[str, Any], cuts: set[int]
+class Sampling(Columns):
+    """Looks at two events of each cycle's last eighth."""
+
+    LEAST_CYCLE = 40
+    MOST_SAMPLED = 2
+
+
+@given(
+    st.lists(st.builds(at, CIDS, TIMES), min_size=80, max_size=130),
+    st.sampled_from([(), ("kind",)]),
+    LIMITS,
+    st.sets(st.integers(1, 129), max_size=9),
+    st.sets(st.integers(1, 129), max_size=2),
+)
+@settings(max_examples=25, deadline=None)
+def test_what_is_forgotten_by_a_sample_does_not_depend_on_the_cut(
+    events: Events,
+    by: tuple[str, ...],
+    limits: dict[str, int],
+    cuts: set[int],
+    restarts: set[int],
 ) -> None:
-    high = float("-inf")
-    in_time = []
-    for event in events:
-        if event["time"] > high - params["window"]:
-            high = max(high, event["time"])
-            in_time.append(event)
-    never_forgets = Reference(**params)
-    expected = [never_forgets.keeps(event) for event in in_time]
-    assert in_batches(make(Forgetful, **params), in_time, cuts, set())[0] == expected
+    params = {"window": 3.0, "by": by, **limits}
+    keep, counts, suppressor = in_batches(make(Sampling, **params), events, cuts, restarts)
+    one_by_one = make(Sampling, **params)
+    assert handled(one_by_one, events) == keep
+    assert one_by_one.take_counts() == counts
+    assert remembered(one_by_one) == remembered(suppressor)
 
 
 @pytest.mark.parametrize("refresh", ["seen", "kept"])
@@ -236,24 +271,15 @@ def test_many_events_in_large_batches_decide_like_the_reference(refresh: str, po
         at(random.randrange(points), step * 0.25 - (random.random() < 0.1) * random.randrange(99))
         for step in range(2_000)
     ]
-    reference = Reference(window=30.0, refresh=refresh, forget_after=400)
+    limits: dict[str, Any] = {"remember": 50, "most": 200}
+    reference = Reference(window=30.0, refresh=refresh, **limits, least_cycle=400)
 
     class OftenForgetting(AdjacentSuppressor):
-        FORGET_AFTER = 400
+        LEAST_CYCLE = 400
 
-    suppressor = make(OftenForgetting, window=30.0, refresh=refresh)
+    suppressor = make(OftenForgetting, window=30.0, refresh=refresh, **limits)
     keep = in_batches(suppressor, events, {700, 701, 1_500}, {1_500})[0]
     assert keep == [reference.keeps(event) for event in events]
-
-
-def test_memory_is_bounded_by_the_points_of_two_windows_and_of_a_cycle() -> None:
-    suppressor = make(Forgetful, window=10.0)
-    for start in range(0, 2_000, 50):
-        events = [at(9 * step, float(step)) for step in range(start, start + 50)]
-        suppressor.handle_batch(batch(events))
-        (_, *pages) = suppressor.snapshot()["memories"][0]
-        points, _ = unpack(*pages)
-        assert len(points) <= 20 + 1 + 2 * 21
 
 
 class TestBy:
@@ -280,17 +306,18 @@ class TestBy:
 
     @given(
         st.lists(
-            st.builds(at, CIDS, TIMES, kind=st.sampled_from([None, 1, "1", [1]])), max_size=30
+            st.builds(at, CIDS, TIMES, kind=st.sampled_from([None, 1, "1", [1]])), max_size=60
         ),
         PARAMS,
-        st.sets(st.integers(1, 29), max_size=3),
+        LIMITS,
+        st.sets(st.integers(1, 59), max_size=3),
     )
     @settings(max_examples=60, deadline=None)
     def test_it_decides_like_the_reference(
-        self, events: Events, params: dict[str, Any], cuts: set[int]
+        self, events: Events, params: dict[str, Any], limits: dict[str, int], cuts: set[int]
     ) -> None:
-        params = {**params, "by": ("kind",)}
-        reference = Reference(**params, forget_after=5)
+        params = {**params, **limits, "by": ("kind",)}
+        reference = Reference(**params, least_cycle=Forgetful.LEAST_CYCLE)
         expected = [reference.keeps(event) for event in events]
         keep, _, suppressor = in_batches(make(Forgetful, **params), events, cuts, cuts)
         assert keep == expected
@@ -299,9 +326,9 @@ class TestBy:
         assert encoded(one_by_one) == encoded(suppressor)
 
     def test_values_that_went_quiet_are_forgotten(self) -> None:
-        suppressor = make(Forgetful, window=1.0, by=("key",))
+        suppressor = make(Forgetful, window=1.0, by=("key",), remember=10)
         handled(suppressor, [at(1, float(step), key=step) for step in range(1_000)])
-        assert len(suppressor.snapshot()["memories"]) < 20
+        assert len(suppressor.snapshot()["memories"]) < 3 * Forgetful.LEAST_CYCLE
 
     def test_a_batch_with_an_unnameable_value_changes_nothing(self) -> None:
         suppressor = make(by=("kind",))
@@ -351,7 +378,7 @@ class TestSnapshot:
     def test_another_format_is_refused(self) -> None:
         state = make().snapshot()
         for wrong in ({**state, "format": 1}, {}, None, [1]):
-            with pytest.raises(ContractError, match="has format 2, this has"):
+            with pytest.raises(ContractError, match="has format 3, this has"):
                 make().restore(wrong)
 
     def test_columns_are_little_endian(self) -> None:
@@ -365,8 +392,25 @@ class TestSnapshot:
     def test_it_includes_where_the_cycle_of_forgetting_stands(self) -> None:
         suppressor = make(Forgetful)
         handled(suppressor, [at(1, 3.0), at(1, 2.0)])
+        cycle = suppressor.snapshot()["cycle"]
+        assert (cycle["length"], cycle["events"]) == (Forgetful.LEAST_CYCLE, 2)
+
+    def test_one_of_the_format_before_is_taken_over(self) -> None:
+        suppressor = make()
+        handled(suppressor, [at(1, 3.0), at(9, 2.0)])
         state = suppressor.snapshot()
-        assert (state["high"], state["events"], state["forget_after"]) == (3.0, 2, 5)
+        old = {
+            "format": 2,
+            "by": [],
+            "high": 3.0,
+            "events": 2,
+            "forget_after": 65_536,
+            "memories": state["memories"],
+        }
+        other = make()
+        other.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(old)))
+        assert remembered(other)[0] == remembered(suppressor)[0]
+        assert handled(other, [at(1, 4.0), at(5, 4.0)]) == [False, True]
 
 
 class TestSet:
@@ -383,6 +427,12 @@ class TestSet:
         suppressor.handle(at(1, 0.0))
         self.set_params(suppressor, window=5.0)
         assert handled(suppressor, [at(1, 4.0), at(1, 9.0)]) == [False, True]
+
+    def test_a_wider_window_meets_all_that_was_while_nothing_had_to_be_forgotten(self) -> None:
+        suppressor = make(Forgetful, window=1.0)
+        handled(suppressor, [at(3 * step, 10.0 * step) for step in range(100)])
+        self.set_params(suppressor, window=1e6)
+        assert handled(suppressor, [at(3 * step, 5_000.0) for step in range(100)]) == [False] * 100
 
     def test_another_by_starts_with_an_empty_memory(self) -> None:
         suppressor = make()
@@ -415,6 +465,9 @@ class TestSet:
         {"by": "kind"},
         {"by": ["cid"]},
         {"by": ["kind", "kind"]},
+        {"remember": -1},
+        {"most": 0},
+        {"most": 1e7},
     ],
     ids=repr,
 )
@@ -422,6 +475,11 @@ def test_a_wrong_parameter_is_refused_by_name(params: dict[str, Any]) -> None:
     (name,) = params
     with pytest.raises(ConfigurationError, match=f"^{name}: "):
         AdjacentSuppressor.parse_params(params)
+
+
+def test_more_to_remember_than_the_most_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"remember \(250000\) is more than most \(1000\)"):
+        AdjacentSuppressor.parse_params({"most": 1000})
 
 
 def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
@@ -433,4 +491,12 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
 
 def test_the_defaults_are_those_of_the_specification() -> None:
     params = AdjacentSuppressor.parse_params({}).model_dump()
-    assert params == {"window": 300.0, "radius": 1, "refresh": "seen", "late": "keep", "by": ()}
+    assert params == {
+        "window": 300.0,
+        "radius": 1,
+        "refresh": "seen",
+        "late": "keep",
+        "by": (),
+        "remember": 250_000,
+        "most": 10_000_000,
+    }

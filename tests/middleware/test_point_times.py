@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from middleware.memories import pack, unpack
 from middleware.point_times import (
     BYTES_PER_POINT,
     NEVER,
@@ -14,8 +15,6 @@ from middleware.point_times import (
     Points,
     PointTimes,
     Times,
-    pack,
-    unpack,
 )
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
