@@ -33,6 +33,7 @@ from service.commands.dead import dead
 from service.commands.journal import journal
 from service.commands.replay import replay
 from service.garbage import importing
+from service.standard_output import keep_for_data
 
 if TYPE_CHECKING:
     from service.processing import Summary
@@ -61,6 +62,7 @@ for command in (bench, dead, journal, replay):
 )
 def run(config: Path, forget: tuple[str, ...]) -> None:
     """Run the daemon until TERM or INT; then everything accepted is still emitted."""
+    keep_for_data()
     with exit_codes(config):
         with importing():
             from service.logs import configure_logs
@@ -96,6 +98,8 @@ def process(
         raise click.UsageError('--json and "--output -" would both write to standard output.')
     dead = dead or Path("dead.ndjson" if output == "-" else f"{output}.dead")
     _refuse_overwriting(inputs, output, dead)
+    if output == "-":
+        keep_for_data()
     with exit_codes(config):
         with importing():
             settings = load_checked(config)
@@ -232,27 +236,20 @@ def reset(name: str, reason: str, url: str | None, as_json: bool, config: Path) 
 
 
 def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path) -> None:
-    written = [dead, *([Path(output)] if output != "-" else [])]
-    if len({path.resolve() for path in written}) < len(written):
+    from service.disk import key_of
+
+    written = [key_of(path) for path in ([dead] if output == "-" else [dead, Path(output)])]
+    if written[0] is not None and len({*written}) < len(written):
         raise click.UsageError(f"{dead}: --output and --dead must be two files")
-    for each in inputs:
-        if each == "-":
-            continue
-        if why := _unreadable(Path(each)):
-            raise click.UsageError(f"{each}: {why}")
-        if any(path.exists() and path.samefile(each) for path in written):
-            raise click.UsageError(f"{each}: is an input, and would be overwritten")
-
-
-def _unreadable(path: Path) -> str | None:
-    """Say why a file cannot be an input: its pieces are read by several processes, some twice."""
-    if path.is_file():
-        return None
-    if path.is_dir():
-        return "is a folder; name its files"
-    if path.exists():
-        return 'is no regular file; hand its bytes in as standard input: INPUT "-"'
-    return "there is no such file"
+    if inputs.count("-") > 1:
+        raise click.UsageError("-: standard input can be read once")
+    for path in [Path(each) for each in inputs if each != "-"]:
+        if path.is_dir():
+            raise click.UsageError(f"{path}: is a folder; name its files")
+        if not path.exists():
+            raise click.UsageError(f"{path}: there is no such file")
+        if key_of(path) in {key for key in written if key is not None}:
+            raise click.UsageError(f"{path}: is an input, and would be overwritten")
 
 
 def _process(settings: Settings, inputs: tuple[str, ...], output: str, dead: Path) -> Summary:
@@ -266,8 +263,9 @@ def _process(settings: Settings, inputs: tuple[str, ...], output: str, dead: Pat
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.append(number))
-    total = sum(Path(each).stat().st_size for each in inputs if each != "-")
-    with _progress(total if "-" not in inputs else 0) as progress:
+    files = all(Path(each).is_file() for each in inputs)
+    total = sum(Path(each).stat().st_size for each in inputs) if files else 0
+    with _progress(total) as progress:
         summary = process(
             over_files(settings, inputs, output), inputs, dead, lambda: bool(signals), progress
         )

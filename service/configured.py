@@ -16,6 +16,7 @@ from middleware.loading import load_class, load_middleware
 from middleware.parameters import parse_params
 from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
+from service.claims import conflicts
 from service.event_queue import EventQueue
 from service.outlet import Outlet
 from service.settings import BlockSettings, EventSettings, PartSettings, Settings, SinkSettings
@@ -99,10 +100,10 @@ def _problems(event: EventSettings, tables: Any) -> list[str]:
     )
     queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
     surroundings = Surroundings(queue, settings, lambda _, __: None, {})
-    _sources(problems, surroundings, tables("source"))
+    sources = _sources(problems, surroundings, tables("source"))
     _chain(problems, event, tables("middleware"))
-    _sinks(problems, event, tables("sink"))
-    return problems.lines
+    sinks = _sinks(problems, event, tables("sink"))
+    return [*problems.lines, *conflicts(sources, sinks)]
 
 
 def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -> list[Step]:

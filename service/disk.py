@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+
+FileKey = tuple[int, int] | str
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
@@ -20,3 +23,14 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def key_of(path: Path) -> FileKey | None:
+    """Return what is the same for all names of one file; None for a device, which many may use."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path.resolve())
+    if stat.S_ISCHR(status.st_mode):
+        return None
+    return status.st_dev, status.st_ino

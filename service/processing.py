@@ -52,22 +52,23 @@ def over_files(settings: Settings, inputs: Sequence[str], output: str) -> Settin
     """Return the settings with other sources and sinks; "-" is standard input or output.
 
     What can be read and written again is kept track of in OUTPUT.state, so that the same command
-    goes on where an earlier one was killed.
+    goes on where an earlier one was killed. An input that is no file is read as a stream.
     """
     sources = []
     for index, each in enumerate(inputs):
-        if each == "-":
-            sources.append(PartSettings(name=f"input-{index + 1}", use="stdin"))
+        name, params = f"input-{index + 1}", {} if each == "-" else {"path": each}
+        if each == "-" or not Path(each).is_file():
+            sources.append(PartSettings(name=name, use="stdin", params=params))
         else:
-            paths = {"paths": [each]}
-            sources.append(PartSettings(name=f"input-{index + 1}", use="ndjson", params=paths))
+            sources.append(PartSettings(name=name, use="ndjson", params={"paths": [each]}))
     state: dict[str, Any] = {"directory": Path(f"{output}.state"), "reserve": 1}
     if output == "-":
         sink = SinkSettings(name="output", use="stdout")
     else:
-        params = {"path": output, "existing": "truncate"}
-        sink = SinkSettings(name="output", use="ndjson", params=params)
-    if "-" in {*inputs, output} or (Path(output).exists() and not Path(output).is_file()):
+        kept = {"path": output, "existing": "truncate"}
+        sink = SinkSettings(name="output", use="ndjson", params=kept)
+    streams = any(source.use == "stdin" for source in sources) or output == "-"
+    if streams or (Path(output).exists() and not Path(output).is_file()):
         state["durability"] = "off"
     return settings.model_copy(
         update={

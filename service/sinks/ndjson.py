@@ -238,6 +238,10 @@ class NdjsonSink(Sink):
         super().__init__(params)
         self._file = AppendedFile(params.path, truncate=params.existing == "truncate")
 
+    def writes(self) -> list[Path]:
+        """Return the file."""
+        return [self.params.path]
+
     def open(self, position: Any) -> None:
         """Open the file and cut off what was written after ``position``."""
         self._file.open(position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,10 @@ class Sink:
     def __init__(self, params: Any) -> None:
         """Take ``params``, an instance of ``Params``."""
         self.params = params
+
+    def writes(self) -> Collection[Path | str]:
+        """Return the files, or the name of the stream, that no other sink may write to."""
+        return ()
 
     def open(self, position: Any) -> None:
         """Get ready to write; ``position`` is that of the last checkpoint, None at first.

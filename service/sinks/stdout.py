@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
+from service import standard_output
 from service.errors import PipelineFailed
 from service.sinks.sink import Emission, Sink
 
@@ -20,6 +20,10 @@ class StdoutSink(Sink):
         super().__init__(params)
         self._rest: tuple[int, memoryview] | None = None  # of the block that could not be finished
 
+    def writes(self) -> list[str]:
+        """Return its name."""
+        return ["standard output"]
+
     def write(self, emission: Emission) -> None:
         """Write the lines; raises PipelineFailed when nobody reads them any more."""
         rest = memoryview(emission.lines)
@@ -27,7 +31,7 @@ class StdoutSink(Sink):
             rest = self._rest[1]
         try:
             while rest:
-                rest = rest[os.write(sys.stdout.fileno(), rest) :]
+                rest = rest[os.write(standard_output.descriptor(), rest) :]
         except BrokenPipeError:
             message = "standard output was closed; restart with a reader or with another sink"
             raise PipelineFailed(message) from None

@@ -39,6 +39,10 @@ class NdjsonSource(Source):
             min_length=1, description="the files, in the order to read them"
         )
 
+    def reads(self) -> list[Path]:
+        """Return the files."""
+        return list(self.params.paths)
+
     def start(self) -> None:
         """Begin to read, in a thread."""
         self._stopping = Event()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,10 @@ class Source:
         self.params = params
         self.surroundings = surroundings
         self.finished = Event()
+
+    def reads(self) -> Collection[Path | str]:
+        """Return the files, or the name of the stream, that it reads."""
+        return ()
 
     def start(self) -> None:
         """Begin to hand in lines; returns at once."""

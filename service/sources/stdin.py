@@ -1,18 +1,33 @@
-"""Reads NDJSON from standard input until its end."""
+"""Reads NDJSON from standard input, a pipe or a device until its end."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from threading import Event
 
+from pydantic import BaseModel, Field
+
 from service.block import Submission
-from service.errors import QueueClosed
+from service.errors import PipelineFailed, QueueClosed
+from service.settings import WrittenPath
 from service.sources.source import Source
 
 
 class StdinSource(Source):
     """Hands in complete lines as soon as they arrive."""
+
+    class Params(BaseModel):
+        """Which stream."""
+
+        path: WrittenPath | None = Field(
+            None, description="a pipe or a device to read in place of standard input"
+        )
+
+    def reads(self) -> list[Path | str]:
+        """Return its path, or its name."""
+        return [self.params.path or "standard input"]
 
     def start(self) -> None:
         """Begin to read, in a thread."""
@@ -26,9 +41,11 @@ class StdinSource(Source):
 
     def _run(self) -> None:
         cutter = LineCutter(self.surroundings.settings.event.max_event_bytes)
+        path = self.params.path
         try:
+            descriptor = os.open(path, os.O_RDONLY) if path else sys.stdin.fileno()
             while not self._stopping.is_set():
-                data = os.read(sys.stdin.fileno(), self.surroundings.settings.block.bytes)
+                data = os.read(descriptor, self.surroundings.settings.block.bytes)
                 lines, first_line = cutter.cut(data)
                 if lines:
                     self.submit(Submission.of_lines(self.name, lines, first_line))
@@ -36,6 +53,9 @@ class StdinSource(Source):
                     break
         except QueueClosed:
             return
+        except OSError as error:
+            message = f"{path or 'standard input'}: cannot be read: {error.strerror}"
+            raise PipelineFailed(message) from error
         finally:
             self.finished.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,50 @@ def test_the_schema_is_one(penstock: Command) -> None:
     assert done.returncode == OK
     schema = json.loads(done.stdout)
     assert {"event", "source", "middleware", "sink", "workers"} <= schema["properties"].keys()
+
+
+def test_a_file_or_a_stream_that_cannot_be_shared_is_named(
+    penstock: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "there.ndjson").touch()
+    os.link(tmp_path / "there.ndjson", tmp_path / "link.ndjson")
+    (tmp_path / "symbolic.ndjson").symlink_to("new.ndjson")
+
+    def file_sink(name: str, path: str) -> dict[str, Any]:
+        return {"name": name, "use": "ndjson", "params": {"path": path}}
+
+    def file_source(name: str, *paths: str) -> dict[str, Any]:
+        return {"name": name, "use": "ndjson", "params": {"paths": list(paths)}}
+
+    write_configuration(
+        tmp_path,
+        sink=[
+            file_sink("a", "new.ndjson"),
+            file_sink("b", "./new.ndjson"),
+            file_sink("c", "symbolic.ndjson"),
+            file_sink("d", "there.ndjson"),
+            file_sink("e", "link.ndjson"),
+            file_sink("f", "/dev/null"),
+            file_sink("g", "/dev/null"),
+            {"name": "h", "use": "stdout"},
+            {"name": "i", "use": "stdout"},
+        ],
+        source=[
+            file_source("j", "in.ndjson", "./in.ndjson"),
+            file_source("k", "in.ndjson", "there.ndjson"),
+            {"name": "l", "use": "stdin"},
+            {"name": "m", "use": "stdin"},
+        ],
+    )
+    done = penstock("check", *CONFIG)
+    assert done.returncode == BAD_CONFIGURATION
+    told = [line.removeprefix("penstock.toml: ") for line in done.stderr.decode().splitlines()]
+    assert told == [
+        'sink "b": the sink "a" writes to new.ndjson already',
+        'sink "c": the sink "a" writes to symbolic.ndjson already',
+        'sink "e": the sink "d" writes to link.ndjson already',
+        'sink "i": the sink "h" writes to standard output already',
+        'source "j": reads in.ndjson twice',
+        'source "k": the sink "d" writes to there.ndjson',
+        'source "m": the source "l" reads standard input already',
+    ]

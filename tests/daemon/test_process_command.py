@@ -184,8 +184,6 @@ def test_wrong_usage_says_what_is_wrong_and_ends_with_2(
     ("given", "said"),
     [
         ("folder", "folder: is a folder; name its files"),
-        ("pipe", 'pipe: is no regular file; hand its bytes in as standard input: INPUT "-"'),
-        ("/dev/null", "/dev/null: is no regular file"),
         ("absent", "absent: there is no such file"),
     ],
 )
@@ -193,7 +191,6 @@ def test_what_cannot_be_an_input_is_called_what_it_is(
     penstock: Command, tmp_path: Path, given: str, said: str
 ) -> None:
     (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "pipe")
     done = penstock("process", given, "--output", "kept")
     assert done.returncode == 2
     assert said in done.stderr.decode()
@@ -318,3 +315,54 @@ def test_workers_that_are_killed_change_no_byte(tmp_path: Path) -> None:
     assert done.returncode == OK
     assert (tmp_path / "kept").read_bytes() == lines
     assert json.loads(done.stdout)["dead"] == 0
+
+
+@pytest.mark.parametrize("given", ["<(cat in.ndjson)", "pipe", "/dev/stdin <in.ndjson"])
+def test_a_pipe_is_read_as_standard_input_is(tmp_path: Path, given: str) -> None:
+    lines = _events(1, 1000)
+    (tmp_path / "in.ndjson").write_bytes(lines)
+    os.mkfifo(tmp_path / "pipe")
+    before = "cat in.ndjson >pipe & " if given == "pipe" else ""
+    command = f"{before}exec {PENSTOCK} process {given} --output kept {' '.join(CONFIG)}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=50, check=False
+    )
+    assert done.returncode == OK, done.stderr
+    assert (tmp_path / "kept").read_bytes() == sequential(lines.splitlines(keepends=True))
+
+
+def test_the_null_device_is_an_empty_input(penstock: Command, tmp_path: Path) -> None:
+    assert penstock("process", "/dev/null", "--output", "kept", *CONFIG).returncode == OK
+    assert (tmp_path / "kept").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-", "-", "--output", "kept"], "standard input can be read once"),
+        (["in.ndjson", "--output", "a", "--dead", "b"], "must be two files"),
+    ],
+)
+def test_what_cannot_be_read_or_written_is_named(
+    penstock: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "in.ndjson").touch()
+    (tmp_path / "a").touch()
+    os.link(tmp_path / "a", tmp_path / "b")
+    done = penstock("process", *arguments, *CONFIG)
+    assert done.returncode == USAGE
+    assert message in done.stderr.decode()
+
+
+def test_what_a_class_prints_is_no_data(tmp_path: Path, penstock: Command) -> None:
+    (tmp_path / "printing.py").write_text(
+        "from middleware.contract import Middleware\nprint('imported')\n"
+        "class Printing(Middleware):\n    reads = ('cid',)\n"
+        "    def handle(self, event):\n        print('asked')\n        return event\n"
+    )
+    write_configuration(tmp_path, middleware=[{"name": "printing", "use": "printing:Printing"}])
+    lines = event_lines([(1, 1)])
+    (tmp_path / "in.ndjson").write_bytes(lines)
+    done = penstock("process", "in.ndjson", "--output", "-", *CONFIG)
+    assert done.stdout == lines
+    assert b"imported" in done.stderr
