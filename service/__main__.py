@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-from types import FrameType
 
 WITH_CHILDREN = ("run", "process")
 """The commands that start child processes."""
@@ -21,21 +20,23 @@ def main() -> None:
     In this order, since the first takes longer than all there is to import for the second.
     """
     _fill_streams()
-    if sys.argv[1:2] and sys.argv[1] in WITH_CHILDREN:
-        # Until the command handles them: else a traceback, or the server's folder left behind.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _end)
-        from service.child import prepare_children
+    if not (sys.argv[1:2] and sys.argv[1] in WITH_CHILDREN):
+        from service.cli import main as command_line
 
+        command_line()
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else it is a traceback, until it is heard
+    from service.child import deaf, end_server, prepare_children
+    from service.signals import Stop
+
+    stop = Stop(end_server)
+    with deaf():  # else the server's folder could be left behind
         with contextlib.suppress(OSError):  # tried again where the first child is started
             prepare_children()
+        stop.listen()
     from service.cli import main as command_line  # only now: see above
 
-    command_line()
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
+    command_line(obj=stop)
 
 
 def _fill_streams() -> None:

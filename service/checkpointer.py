@@ -19,7 +19,7 @@ from service.errors import OutcomeUnknown, PipelineFailed, ProcessLost
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.snapshot import Encoded
-from service.threads import start_thread
+from service.threads import ended, start_thread
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,7 @@ class Checkpointer:
 
     def join(self, limit: float) -> bool:
         """Wait for the last checkpoint, the dispatcher being closed; False if that took longer."""
-        if self._thread is not None:
-            self._thread.join(limit)
-        return self._thread is None or not self._thread.is_alive()
+        return ended(self._thread, limit)
 
     def wait_for(self, block: int, limit: float) -> bool:
         """Wait until a checkpoint at ``block`` or after was tried; False if that took too long.

@@ -14,19 +14,21 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import (
     connection,
+    current_process,
     forkserver,
     get_context,
     parent_process,
     resource_tracker,
-    util,
 )
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.allocator import keep_freed_memory
 from service.progress import Progress
@@ -46,33 +48,50 @@ LAST_LOOK = 0.02
 UNHEARD_OF = 255
 """What multiprocessing tells of a child whose server is gone: it may still live."""
 
+DEAF_TO = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that reach the whole group, and that the daemon alone decides about."""
+
+_SERVER: Any = forkserver._forkserver  # noqa: SLF001 - only there is its address
+_held: list[int] = []
+"""The descriptor of the server's socket."""
+
 
 _STARTING = Lock()
 """Held while the server is started: what it inherits is set for that moment."""
 
 
 def prepare_children() -> None:
-    """Start the server that children are forked from, without waiting for its imports."""
+    """Start the server that children are forked from, without waiting for its imports.
+
+    It is reached through a descriptor. Its socket has no place in the file system, so nobody can
+    remove it, and nothing is left behind when this process is killed with all its children.
+    """
     # numpy's linear algebra is not used; its threads would only take memory, and forbid to fork.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["service.preload"])
     # Else each child would run the script that was started here, and import what that does.
     vars(sys.modules["__main__"]).pop("__file__", None)
+    _leave_a_lost_folder()
     with _STARTING, _safe_path():
-        _ensure_running()
+        # Until they ignore signals, they must not meet one: they inherit the mask of this thread.
+        with deaf():
+            resource_tracker.ensure_running()  # now, since starting it undoes the mask
+        with deaf():
+            if _server_is_gone():
+                _start_server()
 
 
-def _ensure_running() -> None:
-    resource_tracker.ensure_running()  # now, since starting it undoes the mask
-    # Until it ignores them, it must not meet a Ctrl-C or TERM: it inherits the mask of this thread.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Let signals that stop a process wait meanwhile, as far as this thread is concerned."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _safe_path() -> Iterator[None]:
     """Let what is started import what is installed, not what lies in the working folder."""
     before = os.environ.get("PYTHONSAFEPATH")
@@ -85,6 +104,48 @@ def _safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
+def _server_is_gone() -> bool:
+    pid = _SERVER._forkserver_pid  # noqa: SLF001 - see above
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT  # who starts the next one takes its exit code
+    return pid is None or os.waitid(os.P_PID, pid, options) is not None
+
+
+def _start_server() -> None:
+    """Start the server, hold its socket by a descriptor, and remove its file and folder."""
+    if not Path("/proc/self/fd").is_dir():
+        forkserver.ensure_running()
+        return
+    config = current_process()._config  # type: ignore[attr-defined] # noqa: SLF001 - see above
+    with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
+        config["tempdir"] = folder
+        try:
+            forkserver.ensure_running()
+        finally:
+            config["tempdir"] = None
+        if _held:
+            os.close(_held.pop())
+        _held.append(os.open(_SERVER._forkserver_address, os.O_PATH))  # noqa: SLF001 - see above
+        _SERVER._forkserver_address = f"/proc/self/fd/{_held[0]}"  # noqa: SLF001 - see above
+
+
+def end_server() -> None:
+    """End the server at once: it would go by itself, but only after all of its imports."""
+    if _SERVER._forkserver_pid is not None:  # noqa: SLF001 - see above
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(_SERVER._forkserver_pid, signal.SIGKILL)  # noqa: SLF001 - see above
+
+
+def _leave_a_lost_folder() -> None:
+    """Have a working folder: a child begins in its parent's, and would not where that is gone.
+
+    In /proc nothing can be made: a relative path still leads nowhere, and not elsewhere.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        os.chdir("/proc" if Path("/proc").is_dir() else "/")
+
+
 def start_child(
     title: str, folder: Path, target: str, *shared: Progress | Slots | SharedFile
 ) -> tuple[ForkServerProcess, Connection]:
@@ -92,9 +153,8 @@ def start_child(
 
     ``title`` (15 characters at most) is its name in ps, ``target`` the "module:function" that gets
     the other end of the pipe and what is ``shared``, and says whether it ended since it was told
-    to. When the daemon dies the child goes within moments, and removes ``folder`` and that of the
-    server's socket: nobody else is left to do it. Raises OSError when there is no child to be had
-    now.
+    to. When the daemon dies the child goes within moments, and removes ``folder``: nobody else is
+    left to do it. Raises OSError when there is no child to be had now.
     """
     # Never forked from here: a fork beside threads may copy a lock that nobody will ever open.
     prepare_children()
@@ -102,7 +162,7 @@ def start_child(
     ours, theirs = context.Pipe()
     process = context.Process(
         target=_run_child,
-        args=(title, [str(folder), util.get_temp_dir()], target, theirs, *shared),
+        args=(title, str(folder), target, theirs, *shared),
         name=title,
         daemon=True,
     )
@@ -126,36 +186,34 @@ def end_child(process: ForkServerProcess) -> None:
 
 def _run_child(
     title: str,
-    folders: list[str],
+    folder: str,
     target: str,
     pipe: Connection,
     *shared: Progress | Slots | SharedFile,
 ) -> None:
     """Settle in, before anything heavy is imported, and run the target."""
-    # The terminal's Ctrl-C and a service manager's TERM reach the whole group; the daemon decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    for number in DEAF_TO:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, DEAF_TO)
     # Standard output is data, and the daemon's alone: what a middleware prints is a message.
     os.dup2(2, 1)
     comm = Path("/proc/self/comm")
     if comm.exists():
         comm.write_text(title)
-    watch = Thread(target=_die_with_parent, args=(folders,), name="parent-watch", daemon=True)
+    watch = Thread(target=_die_with_parent, args=(folder,), name="parent-watch", daemon=True)
     watch.start()
     keep_freed_memory()
     module, _, function = target.partition(":")
     told = getattr(importlib.import_module(module), function)(pipe, *shared)
     parent = parent_process()
     if not told and parent is not None and connection.wait([parent.sentinel], LAST_LOOK):
-        watch.join()  # it ended since the daemon died: the folders are still to be removed
+        watch.join()  # it ended since the daemon died: the folder is still to be removed
 
 
-def _die_with_parent(folders: list[str]) -> None:
+def _die_with_parent(folder: str) -> None:
     parent = parent_process()
     if parent is None:
         return
     connection.wait([parent.sentinel])
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(ORPHANED)

@@ -38,6 +38,7 @@ from service.standard_output import keep_for_data
 if TYPE_CHECKING:
     from service.processing import Summary
     from service.settings import Settings
+    from service.signals import Stop
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,8 +61,9 @@ for command in (bench, dead, journal, replay):
     metavar="NAME",
     help="Start this middleware with an empty memory, such as when its format was changed.",
 )
-def run(config: Path, forget: tuple[str, ...]) -> None:
-    """Run the daemon until TERM or INT; then everything accepted is still emitted."""
+@click.pass_obj
+def run(stop: Stop, config: Path, forget: tuple[str, ...]) -> None:
+    """Run the daemon until TERM, INT or HUP; then everything accepted is still emitted."""
     keep_for_data()
     with exit_codes(config):
         with importing():
@@ -71,7 +73,7 @@ def run(config: Path, forget: tuple[str, ...]) -> None:
             settings = load_checked(config)
             from service.daemon import Daemon
 
-        Daemon(settings, forget).run()
+        Daemon(settings, stop, forget).run()
 
 
 @main.command()
@@ -85,7 +87,9 @@ def run(config: Path, forget: tuple[str, ...]) -> None:
     "--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output."
 )
 @config_option
+@click.pass_obj
 def process(
+    stop: Stop,
     inputs: tuple[str, ...],
     output: str,
     dead: Path | None,
@@ -107,7 +111,7 @@ def process(
         if workers is not None:
             count = settings.workers.model_copy(update={"count": workers})
             settings = settings.model_copy(update={"workers": count})
-        summary = _process(settings, inputs, output, dead)
+        summary = _process(settings, stop, inputs, output, dead)
     if as_json:
         from dataclasses import asdict
 
@@ -252,31 +256,25 @@ def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path) -> Non
             raise click.UsageError(f"{path}: is an input, and would be overwritten")
 
 
-def _process(settings: Settings, inputs: tuple[str, ...], output: str, dead: Path) -> Summary:
-    """Run ``process`` with a progress bar, if someone is watching; INT and TERM stop it."""
+def _process(
+    settings: Settings, stop: Stop, inputs: tuple[str, ...], output: str, dead: Path
+) -> Summary:
+    """Run ``process`` with a progress bar, if someone is watching; a signal stops it."""
     import logging
     import signal
 
+    from service.errors import Interrupted
     from service.processing import over_files, process
 
     logging.basicConfig(format="penstock: %(message)s", level=logging.WARNING)
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: signals.append(number))
     files = all(Path(each).is_file() for each in inputs)
     total = sum(Path(each).stat().st_size for each in inputs) if files else 0
     with _progress(total) as progress:
-        summary = process(
-            over_files(settings, inputs, output), inputs, dead, lambda: bool(signals), progress
-        )
-    if signals:
-        click.echo(
-            f"penstock: interrupted after {summary.accepted} events; "
-            "the output holds what was kept of these, and the same command goes on from there",
-            err=True,
-        )
-        sys.exit(INTERRUPTED if signals[0] == signal.SIGINT else FAILED)
-    return summary
+        try:
+            return process(over_files(settings, inputs, output), inputs, dead, stop, progress)
+        except Interrupted as error:
+            click.echo(f"penstock: {error}", err=True)
+            sys.exit(INTERRUPTED if stop.signal == signal.SIGINT else FAILED)
 
 
 @contextmanager

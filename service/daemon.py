@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable, Collection
-from threading import Event
-from types import FrameType
 from typing import Final
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
@@ -26,6 +23,7 @@ from service.operation import Operation
 from service.pipeline import Pipeline
 from service.recovery import configuration_of
 from service.settings import Settings
+from service.signals import Stop
 from service.sources.mount import Mount
 from service.sources.source import Source, Surroundings
 from service.state_directory import lock_directory, open_storage
@@ -38,11 +36,14 @@ START_LIMIT: Final = 60.0
 HELD_BACK_LIMIT: Final = 5.0
 """Seconds a stop waits for a sink that holds the stream back: what it did not take is kept."""
 
+END_LIMIT: Final = 30.0
+"""Seconds that the daemon may take to end once there is nothing left to emit, or no way to."""
+
 
 class Daemon:
     """One daemon over one state directory."""
 
-    def __init__(self, settings: Settings, forget: Collection[str] = ()) -> None:
+    def __init__(self, settings: Settings, stop: Stop, forget: Collection[str] = ()) -> None:
         """Load everything the settings name; raises ConfigurationError, PipelineFailed.
 
         The middleware named in ``forget`` start with an empty memory.
@@ -52,23 +53,22 @@ class Daemon:
         3. What was accepted under another chain is finished with that one.
         """
         self._settings = settings
-        self._wake = Event()
-        self._signals = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_stop)
+        self._stop = stop
         check_settings(settings)
         configured = configuration_of(settings, configured_chain(settings))
         directory = settings.state.directory
         self._lock = lock_directory(directory)
+        log.info("the state is kept in %s", directory)
         self._dead_letters = DeadLetterStore(
             directory / "penstock.db", settings.event.max_event_bytes
         )
         storage = open_storage(settings.state, configured, self._dead_letters)
         if storage.unfinished(configured):
             # A signal to stop waits for that; a second one does not.
-            storage = finished(settings, storage, self._wake.set, lambda: self._signals <= 1)
+            stop.begin(lambda: "what was accepted before goes through the chain as it was")
+            storage = finished(settings, storage, stop.wake, lambda: not stop.at_once)
         self._storage = storage.adopting(configured).forgetting(forget)
-        self._pipeline = Pipeline(settings, self._storage, self._wake.set)
+        self._pipeline = Pipeline(settings, self._storage, stop.wake)
         self.operation = Operation(self._pipeline)
         self._scheduler = _scheduler(self.operation)
         self._app = make_app(self.operation)
@@ -93,44 +93,65 @@ class Daemon:
         )
 
     def run(self) -> None:
-        """Run until TERM or INT, then drain; raises PipelineFailed when it cannot go on.
+        """Run until told to stop, then drain; raises PipelineFailed when it cannot go on.
 
-        Started in this order, the way out before the way in:
-        1. the HTTP port is taken, so that nothing was emitted when it cannot be;
-        2. the pipeline; once its processes are up, the HTTP server answers the operators;
-        3. what the journal holds is emitted: it was accepted first;
-        4. the sources and the queue's socket.
+        A daemon that is told so before it was ready takes nothing in and emits nothing more: what
+        was accepted is in the journal.
         """
+        ready = drained = False
         try:
             server = HttpServer(self._app, self._mounts, self._settings)
-            self._pipeline.start()
-            began = time.monotonic()
-            self._pipeline.wait_until(lambda: self._pipeline.up, lambda: self._starting(began))
-            server.start(self._pipeline.fail)
-            self._pipeline.wait_until(lambda: self._pipeline.caught_up, lambda: not self._signals)
-            self._queue_server.start()
-            self._schedule()
-            for source in self._sources:
-                _safely(source, source.start)
-            if not self._signals:
+            self._stop.begin(self._pipeline.waits_for)
+            ready = self._get_ready(server)
+            if ready:
                 log.info("ready on http://%s", server.address)
-            self._wake.wait()
-            drained = self._wind_up(server)
+                self._stop.wait()
+                drained = self._wind_up(server)
         finally:
+            self._stop.end_within(END_LIMIT)
             self._queue_server.close()
             self._pipeline.stop()
         self._pipeline.check()
-        if not drained:
-            left = self.operation.statistics().in_flight
+        left = self.operation.statistics().in_flight
+        if not ready:
+            log.info("stopped before it was ready: the next start goes on with what was accepted")
+        elif not drained:
             if self._settings.state.durability == "off":
                 message = f"stopped at once: {left} events were accepted, not emitted, and are lost"
                 raise PipelineFailed(message)
             log.warning("stopped at once: the next start emits the %s events in flight", left)
+        if stuck := ", ".join(self._pipeline.ending.stuck):
+            if not self._pipeline.emitter.held_back():
+                raise PipelineFailed(f"ended without waiting for: {stuck}")
+            log.warning("ended without waiting for: %s", stuck)  # a sink's; nothing is lost
+
+    def _get_ready(self, server: HttpServer) -> bool:
+        """Start, the way out before the way in; say whether that was done before a signal.
+
+        The HTTP port is taken already: nothing was emitted when it cannot be. In this order:
+        1. the pipeline; once its processes are up, the HTTP server answers the operators;
+        2. what the journal holds is emitted: it was accepted first;
+        3. the sources and the queue's socket.
+        """
+        self._pipeline.start()
+        began = time.monotonic()
+        if not self._pipeline.wait_until(lambda: self._pipeline.up, lambda: self._starting(began)):
+            return False
+        server.start(self._pipeline.fail)
+        if not self._pipeline.wait_until(
+            lambda: self._pipeline.caught_up, lambda: not self._stop.asked
+        ):
+            return False
+        self._queue_server.start()
+        self._schedule()
+        for source in self._sources:
+            _safely(source, source.start)
+        return True
 
     def _starting(self, began: float) -> bool:
         if time.monotonic() - began > START_LIMIT:
             raise PipelineFailed("the workers did not get ready in time")
-        return not self._signals
+        return not self._stop.asked
 
     def _schedule(self) -> None:
         """Start the scheduler with the daemon's own jobs."""
@@ -171,13 +192,18 @@ class Daemon:
         4. The HTTP server finishes its answers and closes.
         """
         self.operation.draining = True
-        if self._pipeline.problem is None:
-            log.info("stopping: what was accepted is still emitted; a second signal stops at once")
+        if self._stop.signal is not None and self._pipeline.problem is None:
+            log.info(
+                "stopping (%s): what was accepted is still emitted; a second signal stops at once",
+                self._stop.signal.name,
+            )
         for source in self._sources:
             _safely(source, source.stop)
         self._scheduler.shutdown(wait=False)
         began = time.monotonic()
-        drained = self._pipeline.drain(lambda: self._signals <= 1 and not self._held_back(began))
+        drained = self._pipeline.drain(
+            lambda: not self._stop.at_once and not self._held_back(began)
+        )
         server.close()
         if drained:
             log.info("stopped: everything accepted was emitted")
@@ -189,12 +215,6 @@ class Daemon:
         """Say whether a sink has held the stream back for long, and nothing is lost by stopping."""
         held_back = min(self._pipeline.emitter.held_back(), time.monotonic() - since)
         return held_back >= HELD_BACK_LIMIT and self._settings.state.durability != "off"
-
-    def _told_to_stop(self, number: int, frame: FrameType | None) -> None:
-        # A handler only takes note; the loops act.
-        del number, frame
-        self._signals += 1
-        self._wake.set()
 
 
 def _scheduler(operation: Operation) -> APScheduler:

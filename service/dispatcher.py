@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Condition
 from typing import Final, NamedTuple, Protocol
 
@@ -86,6 +86,7 @@ class Dispatcher:
         self._accepted = 0
         self._pending: list[int] = []
         self._settled = 0
+        self._last_given = 0
         self._generation = 0
         self._state_address = ""
         self._state_ready = not remembers
@@ -109,6 +110,18 @@ class Dispatcher:
         """Wait until another block may be accepted."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._backlog.has_room())
+
+    def cut_short(self) -> int:
+        """Let the first block that no worker had be a barrier, the last one; return the last."""
+        with self._changed:
+            begun = max(self._settled, self._last_given)
+            if begun >= self._accepted:
+                return self._accepted
+            kept = self._kept[begun + 1]
+            kept.block = replace(kept.block, barrier=True)
+            self._pending = sorted(each for each in self._pending if each <= begun + 1)
+            self._backlog.blocks_since_barrier = 0
+            return begun + 1
 
     def wants_barrier(self) -> bool:
         """Say whether the next block should be a barrier."""
@@ -147,6 +160,7 @@ class Dispatcher:
                 return None
             heapq.heappop(self._pending)
             link.in_flight[number] = self._generation
+            self._last_given = max(self._last_given, number)
             if len(link.in_flight) == 1:
                 self._wake()  # the others may have their second one now
             kept = self._kept[number]

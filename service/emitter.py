@@ -92,6 +92,11 @@ class Emitter:
         }
         return slow | dict(self.failing)
 
+    @property
+    def waits_for(self) -> str:
+        """What holds the stream back, in a few words; empty if nothing does."""
+        return "; ".join(f"{name}: {why}" for name, why in self.troubles().items())
+
     def held_back(self) -> float:
         """Return for how many seconds the stream has stood still at a sink, 0 if it moves."""
         calls = [outlet.longest_call() for outlet in self._outlets.values()]

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from service.block import FileRange, Receipt, Submission
 from service.errors import NotAccepted, QueueClosed, QueueFull, StorageFull
+from service.runtime_directory import reachable
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class QueueServer:
     def start(self) -> None:
         """Begin to listen."""
         key = secrets.token_bytes(32)
-        server = _manager(self._address, key, lambda: self._queue).get_server()
+        server = _manager(reachable(self._address), key, lambda: self._queue).get_server()
         self._listener = server.listener
         Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
         try:
@@ -240,6 +241,6 @@ def connect(access: Path) -> Any:
     The proxy has ``put``. Raises OSError when no daemon listens there.
     """
     where = json.loads(access.read_text())
-    manager = _manager(where["address"], bytes.fromhex(where["key"]))
+    manager = _manager(reachable(where["address"]), bytes.fromhex(where["key"]))
     manager.connect()
     return manager.queue()

@@ -16,13 +16,15 @@ from service.dispatcher import Dispatcher
 from service.errors import ProcessLost
 from service.progress import ASKING, NOTHING
 from service.state_host import StateHost
-from service.threads import start_thread
+from service.threads import ended, start_thread
 from service.worker_pool import WorkerLink
 
 log = logging.getLogger(__name__)
 
 LOOKS: Final = 4
 """How often the guardian looks within one deadline."""
+
+_LOOK: Final = 0.05
 
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two starts of a state host that dies again and again while starting."""
@@ -52,11 +54,10 @@ class DeadlineGuard:
         """Begin to look."""
         self._thread = start_thread("deadline-guard", self._run, self._failed)
 
-    def stop(self) -> None:
-        """Stop looking."""
+    def stop(self, limit: float) -> bool:
+        """Stop looking; say whether that was done within ``limit`` seconds."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        return ended(self._thread, limit)
 
     def _run(self) -> None:
         seen: object = None
@@ -114,12 +115,17 @@ class StateKeeper:
         """Start the first state host, without waiting for it."""
         self._thread = start_thread("state-keeper", self._run, self._failed)
 
-    def stop(self) -> None:
-        """End the state host; call when nobody asks it any more."""
+    def stop(self, limit: float) -> bool:
+        """End the state host; say whether that was done within ``limit`` seconds.
+
+        Call it when nobody asks the state host any more.
+        """
         self._stopping.set()
         self._host.kill()
-        if self._thread is not None:  # None where no step remembers
-            self._thread.join()
+        until = time.monotonic() + limit
+        while not ended(self._thread, _LOOK) and time.monotonic() < until:
+            self._host.kill()  # again: it may have been about to start
+        return ended(self._thread, 0)
 
     def _run(self) -> None:
         pause = 0.0

@@ -141,6 +141,18 @@ class Intake:
                 return None
             return self._place(b"", (), (), barrier=True).number
 
+    def cut_short(self) -> int:
+        """Accept nothing more, and let a barrier come as early as can be; return its number.
+
+        Raises StorageFull.
+        """
+        self._stopping.set()
+        with self._order:
+            last = self._dispatcher.cut_short()
+            if self._dispatcher.blocks_since_barrier and self.recovered.is_set():
+                last = self._place(b"", (), (), barrier=True).number
+            return last
+
     @property
     def last_block(self) -> int:
         """The last block that was accepted."""

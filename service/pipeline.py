@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,18 +23,19 @@ from service.guardian import DeadlineGuard, StateKeeper
 from service.intake import Intake
 from service.opening import open_sinks
 from service.origins import Origins
+from service.runtime_directory import new_runtime_directory
 from service.settings import Settings
 from service.state_directory import Storage
 from service.state_host import StateHost
 from service.statistics import Statistics
-from service.threads import start_thread
+from service.threads import Ending, ended, start_thread
 from service.worker import WorkerPlan
 from service.worker_pool import WorkerLink
 
 log = logging.getLogger(__name__)
 
-STUCK_LIMIT: Final = 1.0
-"""Seconds a sink may take to finish a write when nothing is to be waited for: it may never."""
+STOP_LIMIT: Final = {True: 10.0, False: 1.0}
+"""Seconds that each part may take to end, by whether all was emitted: a sink may never end."""
 
 CHECKPOINT_LIMIT: Final = 60.0
 """Seconds the last checkpoint may take; without it the next start only has more to do again."""
@@ -76,9 +76,9 @@ class Pipeline:
         self._storage = storage
         recovered = storage.recovered
         checkpoint = recovered.checkpoint
-        start = recovered.start
-        chain = start.chain
-        self._runtime = tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True)
+        start, chain = recovered.start, recovered.start.chain
+        self._runtime = new_runtime_directory(settings.state.directory)
+        self.runtime_directory = Path(self._runtime.name)
         self._problem_lock = Lock()
         steps = [step.name for step in chain.steps]
         self.statistics = Statistics(steps, checkpoint.statistics if checkpoint else None)
@@ -126,11 +126,7 @@ class Pipeline:
         self._threads: list[Thread] = []
         self._intake_thread: Thread | None = None
         self._drained = False
-
-    @property
-    def runtime_directory(self) -> Path:
-        """The directory of this run's sockets, which only its user may enter."""
-        return Path(self._runtime.name)
+        self.ending = Ending()
 
     @property
     def remembers(self) -> bool:
@@ -224,13 +220,12 @@ class Pipeline:
            start has nothing to do again. Whether it was, ``saved`` tells.
         """
         self.queue.close()
-        intake = self._intake_thread
-        if intake is None:
+        if (intake := self._intake_thread) is None:
             log.warning("stopping before every sink could be opened: nothing was taken in")
             self.queue.reject_waiting(QueueClosed("the daemon is stopping; this was not accepted"))
             return False
-        while self.problem is None and go_on() and intake.is_alive():
-            intake.join(_LOOK)
+        while self.problem is None and go_on() and not ended(intake, _LOOK):
+            pass
         if intake.is_alive() or self.problem is not None:
             return False
         if checkpoint:
@@ -252,28 +247,33 @@ class Pipeline:
         4. The emitter, which waits for no sink any more, and the checkpointer.
         5. The sinks and the journal, unless a thread that uses them did not return in time.
 
-        What is not emitted by then is in the journal.
+        What is not emitted by then is in the journal. What does not end is named in ``ending``.
         """
+        limit, end = STOP_LIMIT[self._drained], self.ending.end
         self.queue.close()
         self.intake.stop()
         self._dispatcher.close()
-        self._guard.stop()
+        end("the deadline guard", lambda: self._guard.stop(limit))
         for link in self.links:
             link.stop_soon()
             if not self._drained:
                 link.kill("the daemon stops at once")
         for link in self.links:
-            link.stop()
-        self.keeper.stop()
+            end(f"worker {link.index}", lambda: link.stop(limit))  # noqa: B023 - called at once
+        end("the state host", lambda: self.keeper.stop(limit))
         self.emitter.stop()
-        saved = self.checkpointer.join(STUCK_LIMIT)
+        done = end("the checkpoint", lambda: self.checkpointer.join(limit))
         self.host.close()
         for thread in [*self._threads, *filter(None, [self._intake_thread])]:
-            thread.join(STUCK_LIMIT)
-        if saved and not any(thread.is_alive() for thread in self._threads):
-            self.emitter.close()
-            self._storage.journal.close()
+            done &= end(thread.name, lambda: ended(thread, limit))  # noqa: B023 - called at once
+        if done:
+            end("the sinks", self.emitter.close)
+            end("the journal", self._storage.journal.close)
         self._runtime.cleanup()
+
+    def waits_for(self) -> str:
+        """Say in a few words what stands between now and the end."""
+        return self.ending.at or self.emitter.waits_for or self.statistics.left
 
     def fail(self, problem: str) -> None:
         """End the pipeline: ``problem`` is one that trying again does not mend."""

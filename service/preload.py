@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+from service.child import DEAF_TO
 from service.garbage import importing
 
 with importing():
@@ -18,8 +19,8 @@ __all__ = ["middleware", "service"]
 os.environ.pop("PYTHONSAFEPATH", None)  # meant for this process alone
 # Standard output is the daemon's alone: who reads it should see its end when the daemon ends.
 os.dup2(2, 1)
-# A service manager's TERM reaches the whole group; the daemon decides when to end.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for _number in DEAF_TO:
+    signal.signal(_number, signal.SIG_IGN)
 
 _comm = Path("/proc/self/comm")
 if _comm.exists():

@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Event
 from typing import Any, Final
 
 from service.configured import configured_chain, configured_sources
 from service.dead_letter_file import DeadLetterFile
-from service.errors import OutcomeUnknown, PipelineFailed
+from service.errors import Interrupted, OutcomeUnknown, PipelineFailed, QueueClosed, StorageFull
 from service.journal.entry import Configuration
 from service.pipeline import Pipeline
 from service.recovery import configuration_of
 from service.settings import PartSettings, Settings, SinkSettings, StateSettings
-from service.sources.source import Surroundings
+from service.signals import Stop
+from service.sources.source import Source, Surroundings
 from service.state_directory import Storage, lock_directory, open_storage
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,13 @@ LOOK: Final = 0.05
 
 FLUSH: Final = 0.1
 """Seconds after which the disk is given what was written: at the end, all would take longer."""
+
+
+SAVE_LIMIT: Final = 2.5
+"""Seconds that saving where it is may take when it is interrupted."""
+
+END_LIMIT: Final = 5.0
+"""Seconds after which an interrupted run has ended, whatever its output is stuck at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ def over_files(settings: Settings, inputs: Sequence[str], output: str) -> Settin
             sources.append(PartSettings(name=name, use="stdin", params=params))
         else:
             sources.append(PartSettings(name=name, use="ndjson", params={"paths": [each]}))
-    state: dict[str, Any] = {"directory": Path(f"{output}.state"), "reserve": 1}
+    state: dict[str, Any] = {"directory": Path(f"{output}.state").absolute(), "reserve": 1}
     if output == "-":
         sink = SinkSettings(name="output", use="stdout")
     else:
@@ -83,14 +90,14 @@ def process(
     settings: Settings,
     inputs: Sequence[str],
     dead_letters: Path,
-    stopped: Callable[[], bool],
+    stop: Stop,
     progress: Callable[[int], None],
 ) -> Summary:
     """Run the settings' sources (see ``over_files``) to their end.
 
-    ``progress`` is told the bytes that are done; ``stopped`` is asked whether to stop at once, and
-    then the output holds a beginning of what it would have held. Raises ConfigurationError,
-    PipelineFailed.
+    ``progress`` is told the bytes that are done. Raises ConfigurationError, PipelineFailed, and
+    Interrupted where it was told to ``stop``: then the output holds a beginning of what it would
+    have held.
     """
     began = time.perf_counter()
     chain = configured_chain(settings)
@@ -100,8 +107,8 @@ def process(
         before = storage.recovered.checkpoint
         if before is not None:
             log.warning("going on where an earlier run ended, at block %s", before.block)
-        failed = Event()
-        pipeline = Pipeline(settings, storage, failed.set, patient=False)
+        durable = storage.checkpoints is not None
+        pipeline = Pipeline(settings, storage, stop.wake, patient=False)
         surroundings = Surroundings(
             pipeline.queue,
             settings,
@@ -118,35 +125,30 @@ def process(
             progress(pipeline.statistics.settled_bytes)
             save()
             flush()
-            return not failed.is_set() and not stopped()
+            return pipeline.problem is None and not stop.asked
 
+        whole = saved = False
+        stop.begin(pipeline.waits_for, END_LIMIT)
         try:
             pipeline.start()
-            while go_on() and not pipeline.intake.recovered.wait(LOOK):
-                pass
-            for source in sources:
-                if not go_on():
-                    break
-                source.start()
-                while go_on() and not source.finished.wait(LOOK):
-                    pass
-            if pipeline.drain(go_on, checkpoint=False):
+            whole = _run_through(pipeline, sources, go_on)
+            if whole:
                 _flush(pipeline, storage)
+            elif durable and stop.asked:
+                saved = _save_here(pipeline, stop)
             progress(pipeline.statistics.settled_bytes)
         finally:
             pipeline.stop()
         pipeline.check()
-        if storage.checkpoints is not None and not stopped():
-            try:
-                shutil.rmtree(settings.state.directory)
-            except OSError as error:
-                log.warning(
-                    "%s: cannot be removed (%s); the output is whole, remove this by hand",
-                    settings.state.directory,
-                    error,
-                )
+        if pipeline.ending.stuck:
+            log.warning("ended without waiting for: %s", ", ".join(pipeline.ending.stuck))
+        totals = pipeline.statistics.totals()
+        if not whole:
+            done = totals.accepted - totals.in_flight
+            raise Interrupted(_interruption(done, durable=durable, saved=saved))
+        if durable:
+            _remove(settings.state.directory)
     seconds = time.perf_counter() - began
-    totals = pipeline.statistics.totals()
     events = totals.accepted - (int(before.statistics["settled"]) if before else 0)
     return Summary(
         accepted=totals.accepted,
@@ -157,6 +159,60 @@ def process(
         seconds=round(seconds, 3),
         events_per_second=round(events / seconds, 1),
     )
+
+
+def _run_through(pipeline: Pipeline, sources: Sequence[Source], go_on: Callable[[], bool]) -> bool:
+    """Run the sources to their end, one after the other; say whether all of it was emitted."""
+    while go_on() and not pipeline.intake.recovered.wait(LOOK):
+        pass
+    for source in sources:
+        if not go_on():
+            return False
+        source.start()
+        while go_on() and not source.finished.wait(LOOK):
+            pass
+    return pipeline.drain(go_on, checkpoint=False)
+
+
+def _save_here(pipeline: Pipeline, stop: Stop) -> bool:
+    """Save memory and positions as early as can be, with what workers have at hand; say whether.
+
+    What was accepted beyond that is in the journal, what was not still lies in the inputs.
+    """
+    pipeline.queue.close()
+    pipeline.queue.reject_waiting(QueueClosed("interrupted"))
+    until = time.monotonic() + SAVE_LIMIT
+    try:
+        last = pipeline.intake.cut_short()
+    except StorageFull:
+        return False
+    while pipeline.problem is None and not stop.at_once and time.monotonic() < until:
+        if pipeline.checkpointer.wait_for(last, LOOK):
+            return True
+    return False
+
+
+def _remove(directory: Path) -> None:
+    """Remove what is not needed any more."""
+    try:
+        shutil.rmtree(directory)
+    except OSError as error:
+        log.warning(
+            "%s: cannot be removed (%s); the output is whole, remove this by hand",
+            directory,
+            error,
+        )
+
+
+def _interruption(events: int, *, durable: bool, saved: bool) -> str:
+    """Say how far it came, and what the same command does next."""
+    if saved:
+        then = "the same command goes on from there"
+    elif durable:
+        then = "the same command goes on from where it was saved last, and writes the rest again"
+    else:
+        then = "the same command starts anew"
+    return f"interrupted after {events} events; the output holds what was kept of these, and {then}"
 
 
 def _every(seconds: float, do: Callable[[], object]) -> Callable[[], None]:

@@ -127,6 +127,7 @@ Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MOST_INTEGER)]
 WrittenPath = Annotated[Path, BeforeValidator(_path)]
+Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.absolute)]
 """A path as it is: nothing in it is expanded."""
 Params = Annotated[dict[str, Any], AfterValidator(_plain)]
 Size = Annotated[ByteSize, BeforeValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
@@ -238,9 +239,7 @@ class SinkSettings(PartSettings):
 class StateSettings(Section):
     """What outlives the process."""
 
-    directory: WrittenPath = Field(
-        "var", validate_default=True, description="where it is kept on disk"
-    )
+    directory: Folder = Field("var", validate_default=True, description="where it is kept on disk")
     durability: Literal["full", "normal", "off"] = Field(
         "full",
         description="what can be lost. full: nothing; normal: the last moments, when the power "

@@ -21,6 +21,7 @@ from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.journal.unkept import UnkeptJournal
 from service.recovery import Recovered, adopt, forget, recover
+from service.runtime_directory import remove_earlier
 from service.settings import StateSettings
 
 SEGMENTS: Final = 8
@@ -98,7 +99,8 @@ def lock_directory(directory: Path) -> TextIO:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / "lock").open("a+")
     except OSError as error:
-        message = f"{directory}: cannot be used as state.directory: {error.strerror}"
+        problem = f"cannot be used as state.directory: {error.strerror}"
+        message = f"{directory.absolute()}: {problem}"
         raise PipelineFailed(message) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,6 +116,7 @@ def lock_directory(directory: Path) -> TextIO:
     with suppress(OSError):  # a full disk: the lock is held, only who holds it cannot be told
         os.ftruncate(lock.fileno(), 0)
         os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+    remove_earlier(directory)
     return lock
 
 

@@ -6,6 +6,7 @@ dies, another one starts from the last snapshot and is asked again about every b
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -24,12 +25,15 @@ from service.chain import Step
 from service.child import end_child, start_child
 from service.errors import PipelineFailed, ProcessLost
 from service.progress import Place, Progress
+from service.runtime_directory import reachable
 from service.sequencer import Question, Sequencer
 from service.shared_file import SharedFile
 from service.snapshot import Encoded, Snapshot
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
+
+log = logging.getLogger(__name__)
 
 START_LIMIT = 60.0
 """Seconds a state host may take to restore its memory and listen."""
@@ -109,8 +113,8 @@ class StateClient:
     def __init__(self, address: str, key: bytes) -> None:
         """Connect; raises ProcessLost."""
         StateManager.register("sequencer", exposed=("ask", "put_snapshot"))
-        manager = StateManager(address=address, authkey=key)
         try:
+            manager = StateManager(address=reachable(address), authkey=key)
             manager.connect()
             self._sequencer: Any = manager.sequencer()  # type: ignore[attr-defined]  # registered
         except (OSError, EOFError) as error:
@@ -201,7 +205,12 @@ class StateHost:
 
         Raises ProcessLost.
         """
-        StateClient(address, self.key).put_snapshot(block)
+        try:
+            StateClient(address, self.key).put_snapshot(block)
+        except ProcessLost:
+            if self.address == address and not Path(address).exists():
+                self.kill()  # nobody reaches it any more; the next one has another socket
+            raise
         with self._changing:
             if self._memory is None or address != self.address:
                 raise ProcessLost("the state host is gone, and what it put in with it")
@@ -216,6 +225,9 @@ class StateHost:
 
     def _next_generation(self) -> SharedFile:
         self.close()
+        if self.address and not Path(self.address).exists():
+            log.warning("%s: the state host's socket was removed by someone", self.address)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._changing:
             self.generation += 1
             self.address = str(self._folder / f"state-{self.generation}")
@@ -250,7 +262,7 @@ def run_state_host(pipe: Connection, progress: Progress, memory: SharedFile) -> 
         plan: StatePlan = pipe.recv()
         hosted = HostedSequencer(_restored(plan, progress, memory), memory)
         StateManager.register("sequencer", lambda: hosted, exposed=("ask", "put_snapshot"))
-        server = StateManager(address=plan.address, authkey=plan.key).get_server()
+        server = StateManager(address=reachable(plan.address), authkey=plan.key).get_server()
     except EOFError:
         return
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it

@@ -82,6 +82,11 @@ class Statistics:
                 "counts": {name: dict(counts) for name, counts in self._counts.items()},
             }
 
+    @property
+    def left(self) -> str:
+        """How many events are under way, in words."""
+        return f"{self._in_flight} events are not emitted yet"
+
     def totals(self) -> Totals:
         """Return the counts, all of the same moment."""
         with self._lock:

@@ -26,3 +26,32 @@ def start_thread(name: str, target: Callable[[], None], failed: Callable[[str], 
     thread = Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def ended(thread: Thread | None, limit: float) -> bool:
+    """Wait for the end of a thread, ``limit`` seconds at most; say whether it is there.
+
+    What was never started (None) is at its end.
+    """
+    if thread is None:
+        return True
+    thread.join(limit)
+    return not thread.is_alive()
+
+
+class Ending:
+    """Ends the parts of something, one after the other."""
+
+    def __init__(self) -> None:
+        self.at = ""
+        """The part that is about to end."""
+        self.stuck: list[str] = []
+        """The parts that did not end within their limit."""
+
+    def end(self, part: str, end: Callable[[], bool | None]) -> bool:
+        """End a part by a function that says no if it could not; say whether it ended."""
+        self.at = part
+        done = end() is not False
+        if not done:
+            self.stuck.append(part)
+        return done

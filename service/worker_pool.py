@@ -22,7 +22,7 @@ from service.child import end_child, start_child
 from service.dispatcher import WINDOW, Dispatcher
 from service.progress import Place, Progress
 from service.slots import Slots
-from service.threads import start_thread
+from service.threads import ended, start_thread
 from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
 
 if TYPE_CHECKING:
@@ -97,16 +97,19 @@ class WorkerLink:
         self._stopping.set()
         self.wake()
 
-    def stop(self) -> None:
-        """Let the process close its steps and end; returns when it is gone."""
+    def stop(self, limit: float) -> bool:
+        """Let the process close its steps and end, and kill it after a while.
+
+        Says whether it is gone, at most ``limit`` seconds after that.
+        """
         self.stop_soon()
-        if self._thread is not None:
-            self._thread.join(STOP_LIMIT)
-            if self._thread.is_alive():
-                self.kill()
-                self._thread.join()
+        if not ended(self._thread, STOP_LIMIT):
+            self.kill()
+            if not ended(self._thread, limit):
+                return False
         self._bell.close()
         self._ring.close()
+        return True
 
     @property
     def pid(self) -> int | None:

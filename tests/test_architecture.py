@@ -15,6 +15,8 @@ MODULES = sorted([*ROOT.glob("middleware/*.py"), *ROOT.glob("service/**/*.py")])
 LAYERS = [
     {
         "errors",
+        "runtime_directory",
+        "signals",
         "settings",
         "settings_file",
         "threads",

@@ -80,7 +80,7 @@ class TestDefaults:
         assert settings.http.listen == Address("127.0.0.1", 8080)
         assert settings.http.max_body == 16 * 2**20
         assert settings.state.model_dump() == {
-            "directory": Path("var"),
+            "directory": Path("var").absolute(),
             "durability": "full",
             "checkpoint_interval": 10.0,
             "checkpoint_bytes": 512 * 2**20,

@@ -102,7 +102,7 @@ def test_no_file_stays_open_when_a_worker_cannot_be_started(
     link = WorkerLink(0, nothing, tmp_path, lambda: None, SIZE, lambda: None, lambda _: None)  # type: ignore[arg-type,return-value]  # no process, no plan
     link.start()
     assert thrice.wait(LIMIT)
-    link.stop()
+    link.stop(5)
 
 
 def test_endless_blocks_do_not_take_endless_memory() -> None:

@@ -129,7 +129,7 @@ def test_a_worker_is_told_a_chain_version_once(
     for number in range(1, 11):
         dispatcher.accept(block(number, line(1), first if number < 6 else second))
     eventually(lambda: len(results) == 10, "all blocks came back")
-    link.stop()
+    link.stop(5)
     assert [results[number].emitted for number in range(1, 11)] == [0] * 5 + [1] * 5
     assert len([size for size in sizes if size > LARGE]) == 2, sizes
 

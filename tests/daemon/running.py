@@ -15,6 +15,7 @@ from typing import IO, Any, Final, NamedTuple
 import psutil
 
 from service.dead_letter_store import DeadLetterStore, Selection
+from service.signals import ONE_PRESS
 
 PENSTOCK: Final = str(Path(sys.executable).with_name("penstock"))
 
@@ -215,6 +216,11 @@ class RunningDaemon:
             return [letter.describe_all() for each in found if (letter := store.get(each.id))]
         finally:
             store.close()
+
+    def insist(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal that is no part of the press before: it stops the daemon at once."""
+        time.sleep(ONE_PRESS)  # only time tells one from the other
+        self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -49,7 +49,7 @@ def held_back(start_daemon: StartDaemon, tmp_path: Path) -> RunningDaemon:
     return start_daemon(middleware=[ADJACENT, GATE], workers={"count": 2, "deadline": 60})
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_first_signal_drains_and_ends_well(
     held_back: RunningDaemon, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -73,14 +73,14 @@ def test_a_first_signal_drains_and_ends_well(
     assert "everything accepted was emitted" in held_back.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_second_signal_stops_at_once_and_the_next_start_emits_the_rest(
     held_back: RunningDaemon, number: signal.Signals
 ) -> None:
     held_back.accept('{"cid":1,"time":1}\n{"cid":5,"time":1}\n')
     held_back.signal(number)
     eventually(lambda: held_back.ask("GET", "/readyz").status == 503, "it is stopping")
-    held_back.signal(number)
+    held_back.insist(number)
     assert held_back.wait(5) == 0
     assert "the next start emits the 2 events in flight" in held_back.log
     assert held_back.kept() == b""
@@ -102,7 +102,7 @@ def test_without_durability_a_second_signal_tells_what_is_lost(
     daemon.accept('{"cid":1,"time":1}\n{"cid":5,"time":1}\n')
     daemon.signal(signal.SIGTERM)
     eventually(lambda: daemon.ask("GET", "/readyz").status == 503, "it is stopping")
-    daemon.signal(signal.SIGTERM)
+    daemon.insist()
     assert daemon.wait(5) == 1
     assert "2 events were accepted, not emitted, and are lost" in daemon.log
 
@@ -168,7 +168,7 @@ def test_a_sink_that_cannot_be_written_is_told_and_does_not_keep_a_second_signal
     assert daemon.stats()["in_flight"] == 1
     daemon.signal(signal.SIGTERM)
     eventually(lambda: daemon.ask("GET", "/readyz").status == 503, "it is stopping")
-    daemon.signal(signal.SIGTERM)
+    daemon.insist()
     assert daemon.wait(5) == 0
 
 
@@ -183,8 +183,9 @@ def test_a_reader_that_does_not_read_does_not_keep_a_second_signal_waiting(
     daemon.accept("".join(f'{{"cid":{10 * n},"time":{n}}}\n' for n in range(10_000)))
     daemon.signal(signal.SIGTERM)
     eventually(lambda: daemon.ask("GET", "/readyz").status == 503, "it is stopping")
-    daemon.signal(signal.SIGTERM)
-    daemon.wait(5)
+    daemon.insist()
+    assert daemon.wait(5) == 0
+    assert "ended without waiting for: emitter" in daemon.log
 
 
 def test_a_reader_that_went_away_ends_the_daemon_with_a_message(start_daemon: StartDaemon) -> None:
