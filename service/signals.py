@@ -61,8 +61,7 @@ class Stop:
         self._saying: Thread | None = None
         self._lock = Lock()
         self._woken = Event()
-        self._bell, self._ring = socket.socketpair()
-        self._ring.setblocking(False)
+        self._ring: socket.socket | None = None
 
     @property
     def asked(self) -> bool:
@@ -74,7 +73,9 @@ class Stop:
 
         One that is ignored because of ``nohup`` stays ignored.
         """
-        Thread(target=self._run, name="signals", daemon=True).start()
+        bell, self._ring = socket.socketpair()
+        self._ring.setblocking(False)
+        Thread(target=self._run, args=(bell,), name="signals", daemon=True).start()
         signal.set_wakeup_fd(self._ring.fileno(), warn_on_full_buffer=False)
         for number in HEARD:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -101,8 +102,9 @@ class Stop:
         """See to it that the process has ended after so many seconds, whatever keeps it."""
         with self._lock:
             self._deadline = min(self._deadline, time.monotonic() + seconds)
-        with suppress(OSError):  # full: it is about to look anyway
-            self._ring.send(b"\0")
+        if self._ring is not None:
+            with suppress(OSError):  # full: it is about to look anyway
+                self._ring.send(b"\0")
 
     def hear(self, number: signal.Signals, moment: float) -> None:
         """Take note of a signal that came at a moment of the monotonic clock."""
@@ -119,12 +121,12 @@ class Stop:
                 self._deadline = min(self._deadline, moment + AT_ONCE_LIMIT)
         self._woken.set()
 
-    def _run(self) -> None:
+    def _run(self, bell: socket.socket) -> None:
         while True:
             idle = not self.asked and self._deadline == inf
-            self._bell.settimeout(None if idle else _LOOK)
+            bell.settimeout(None if idle else _LOOK)
             with suppress(TimeoutError):
-                numbers = self._bell.recv(4096)
+                numbers = bell.recv(4096)
                 for number in HEARD.intersection(numbers):
                     self.hear(signal.Signals(number), time.monotonic())
             self._look(time.monotonic())

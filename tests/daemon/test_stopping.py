@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -133,6 +135,22 @@ def test_a_signal_to_the_whole_group_while_it_starts_ends_it_without_a_fuss(
     os.killpg(daemon.process.pid, signal.SIGINT)
     assert daemon.wait() in {0, 130}
     assert "Traceback" not in daemon.log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="addresses a single thread as Linux does")
+def test_a_signal_is_heard_whichever_thread_it_reaches(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(middleware=[ADJACENT])
+    pid = daemon.process.pid
+    threads = {int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()} - {pid}
+    send_to_thread(pid, max(threads), signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert "everything accepted was emitted" in daemon.log
+
+
+def send_to_thread(pid: int, thread: int, number: signal.Signals) -> None:
+    """Send a signal that the kernel gives to one thread of a process."""
+    library = ctypes.CDLL(None, use_errno=True)
+    assert library.tgkill(pid, thread, int(number)) == 0, os.strerror(ctypes.get_errno())
 
 
 def test_a_post_that_waits_in_the_queue_gets_its_receipt_when_the_daemon_stops(
