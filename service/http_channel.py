@@ -251,12 +251,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # as above
             return
         try:
             body = request.get_body_stream().read()
+            request.close()  # of a large body, once is enough
             reply = mount(Request(request.command, body, request.headers.get("IDEMPOTENCY_KEY")))
         except Exception:
             log.exception("unexpected error at %s", request.path)
             reply = Answer.of(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error"))
         if isinstance(reply, Later):
-            request.close()  # the body is not needed any more
             self.server.bodies.release(self)
             self._until = time.monotonic() + PATIENCE
             self._reply = reply

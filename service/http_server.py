@@ -17,7 +17,8 @@ import errno
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from heapq import nsmallest
 from threading import Event
 from typing import TYPE_CHECKING, Final
 
@@ -53,7 +54,7 @@ AT_WORK: Final = 600
 """Connections with a request at work, beyond which no more events are taken in: the other places
 are for operators."""
 
-ACCEPTED: Final = 32
+ACCEPTED: Final = 64
 """Connections that are accepted in one turn."""
 
 HEAD: Final = 2**15
@@ -136,11 +137,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
                 channel.look(now)
             if slow := self.bodies.slow():
                 slow.give_up()
-        while len(self.active_channels) > CONNECTIONS and (idlest := self._idlest()):
-            idlest.handle_close()
-        return self.accepting and (
-            len(self.active_channels) < CONNECTIONS or self._idlest() is not None
-        )
+        self._make_room(len(self.active_channels) - CONNECTIONS)
+        return self.accepting and (len(self.active_channels) < CONNECTIONS or any(self._idle()))
 
     def handle_accept(self) -> None:
         """Let those in who wait at the door."""
@@ -152,8 +150,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
                 connection, address = pair
                 self.set_socket_options(connection)
             except OSError as error:  # some other system's whim, or no file is left
-                if error.errno in {errno.EMFILE, errno.ENFILE} and (idlest := self._idlest()):
-                    idlest.handle_close()
+                if error.errno in {errno.EMFILE, errno.ENFILE}:
+                    self._make_room(ACCEPTED)
                 return
             Channel(self, connection, address, self.adj, map=self._map)
 
@@ -170,10 +168,15 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
             self._at_work -= 1
             self._answered.popleft().finish()
 
-    def _idlest(self) -> Channel | None:
-        """Return who has held a place for longest without a request at work."""
-        idle = (channel for channel in self.active_channels.values() if not channel.at_work)
-        return min(idle, key=lambda channel: channel.since, default=None)
+    def _idle(self) -> Iterator[Channel]:
+        """Return the connections without a request at work."""
+        return (channel for channel in self.active_channels.values() if not channel.at_work)
+
+    def _make_room(self, places: int) -> None:
+        """Close so many of the idle connections, those first that have been it for longest."""
+        if places > 0:
+            for channel in nsmallest(places, self._idle(), key=lambda channel: channel.since):
+                channel.handle_close()
 
 
 class HttpServer:
