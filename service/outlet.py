@@ -98,7 +98,7 @@ class Outlet:
             what = f"{method} raised {type(error).__name__}: {error}".removesuffix(": ")
             raise SinkFailed(self._fault(f"{what} ({self._place(error)})")) from error
         finally:
-            del self._began[method]
+            self._began.pop(method, None)  # two threads may flush at once
 
     def _fault(self, what: str) -> str:
         return (
