@@ -13,7 +13,7 @@ test: .venv/installed-dev system-packages
 # More of the tests that kill and break things: make faults N=5000
 N ?= 1000
 faults: .venv/installed-dev system-packages
-	FAULTS=$(N) $(BIN)/python -m pytest tests/faults
+	FAULTS=$(N) $(BIN)/python -m pytest tests/faults tests/adversaries
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
