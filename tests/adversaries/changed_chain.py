@@ -29,7 +29,7 @@ POSTS: Final = 30
 BLOCKLIST: Final[Table] = {"name": "block", "use": "blocklist", "params": {"cids": [3]}}
 ADJACENT: Final[Table] = {"name": "near", "use": "adjacent", "params": {"window": 2.0}}
 OTHER: Final[Table] = {"name": "other", "use": "steps:EveryOther", "params": {"of": 3}}
-TAGGER: Final[Table] = {"name": "tagger", "use": "steps:Tagger"}
+TAGGER: Final[Table] = {"name": "tagger", "use": "steps:Tagger", "params": {"zones": 4}}
 
 BEFORE: Final = [BLOCKLIST, ADJACENT, OTHER]
 CHANGES: Final[dict[str, list[Table]]] = {
