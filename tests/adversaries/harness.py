@@ -55,7 +55,7 @@ class EveryOther(SharedMiddleware):
         of: int = 3
 
     def open(self):
-        self.seen = getattr(self, "seen", {})
+        self.seen = {}
 
     def handle(self, event):
         count = self.seen[event["cid"]] = self.seen.get(event["cid"], 0) + 1
