@@ -9,6 +9,7 @@ with the name of a case as its argument what happened with this one.
 from __future__ import annotations
 
 import json
+import random
 import re
 import signal
 import sys
@@ -27,7 +28,7 @@ NAME: Final = "culprit"
 HEARD: Final = 10.0
 """Seconds within which a stop is heard."""
 
-GOES_ON: Final = 30.0
+GOES_ON: Final = 25.0
 """Seconds within which other events flow, or a start says what is wrong."""
 
 FAULTS: Final = {
@@ -674,6 +675,7 @@ def main(wanted: str, every: int) -> None:
     """Run one case of ``every`` whose name contains the text; print what is wrong with each."""
     chosen = [case for case in cases() if wanted in case.name]
     exact = [case for case in chosen if case.name == wanted]
+    random.Random(every).shuffle(chosen)
     chosen = chosen[::every]
     failed = stranded = 0
     for case in exact or chosen:
