@@ -46,8 +46,8 @@ class Statistics:
         self._dropped: Counter[str] = Counter(state.get("dropped", {}))
         self._shadow: Counter[str] = Counter(state.get("shadow", {}))
         self._counts = {name: Counter(each) for name, each in state.get("counts", {}).items()}
-        # A step that is in the chain no more has dropped what it has dropped.
-        self._steps = tuple(dict.fromkeys([*steps, *self._dropped]))
+        # What a step has dropped stays dropped after the step is no longer in the chain.
+        self._steps = tuple(dict.fromkeys([*steps, *self._dropped, *self._shadow]))
 
     def accept(self, block: Block) -> None:
         """Count a block's lines as accepted and in flight."""

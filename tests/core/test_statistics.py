@@ -50,6 +50,13 @@ def test_every_step_has_a_number_from_the_beginning() -> None:
     assert totals.dropped == totals.shadow == {"first": 0, "second": 0}
 
 
+def test_what_a_removed_step_has_dropped_or_would_have_dropped_is_still_told() -> None:
+    state = {"dropped": {"one": 2}, "shadow": {"two": 3}}
+    totals = Statistics(["three"], state).totals()
+    assert totals.dropped == {"three": 0, "one": 2, "two": 0}
+    assert totals.shadow == {"three": 0, "one": 0, "two": 3}
+
+
 def test_what_steps_count_stays_within_what_a_checkpoint_holds() -> None:
     statistics = Statistics(["step"])
     most = {"step": {"up": MOST_COUNTED, "down": -MOST_COUNTED}}
