@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from middleware.contract import Middleware
+from middleware.declaration import check_declaration
 from middleware.errors import ConfigurationError
 from middleware.wording import nearest, printable
 
@@ -23,11 +24,16 @@ Kind = TypeVar("Kind")
 
 
 def load_middleware(use: str) -> type[Middleware]:
-    """Return the middleware class that ``use`` names; raises ConfigurationError."""
+    """Return the middleware class that ``use`` names, declared as the contract says.
+
+    Raises ConfigurationError, with a line for each thing wrong.
+    """
     loaded = load_class(use, package="middleware", kind=Middleware)
-    if loaded.handle is Middleware.handle and not loaded.has_batch_form():
-        message = f'use = "{use}": {loaded.__name__} has neither handle nor handle_batch'
-        raise ConfigurationError(message)
+    try:
+        check_declaration(loaded)
+    except ConfigurationError as error:
+        lines = [f'use = "{use}": {line}' for line in str(error).splitlines()]
+        raise ConfigurationError("\n".join(lines)) from None
     return loaded
 
 

@@ -9,7 +9,6 @@ Give it events that matter: kept ones, dropped ones, late ones, some that lack f
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -20,6 +19,7 @@ import msgspec
 import numpy as np
 
 from middleware.contract import MISSING, Batch, Event, Middleware, SharedMiddleware
+from middleware.declaration import check_declaration, check_instance
 from middleware.errors import ConfigurationError, ContractError
 
 
@@ -88,11 +88,10 @@ class _Trial:
         self.has_handle = middleware_class.handle is not Middleware.handle
         self.shared = issubclass(middleware_class, SharedMiddleware)
         self.explains = middleware_class.explain is not Middleware.explain
-        if not self.has_handle and not middleware_class.has_batch_form():
-            self.fail("has neither handle nor handle_batch", "define one of them")
-        for form in (middleware_class.handle, middleware_class.handle_batch):
-            if inspect.iscoroutinefunction(form):
-                self.fail(f"{form.__name__} is a coroutine function", "define it without async")
+        try:
+            check_declaration(middleware_class)
+        except ConfigurationError as error:
+            self.refuse(error)
         for number, event in enumerate(events):
             if not {"cid", "time"} <= event.keys():
                 self.fail("was given an event without cid or time", "add them", number)
@@ -100,6 +99,12 @@ class _Trial:
             self.params = middleware_class.parse_params(params)
         except ConfigurationError as error:
             self.fail(f"does not take the parameters: {error}", "correct them, or Params")
+
+    def refuse(self, error: ConfigurationError) -> NoReturn:
+        """Raise ContractError for what the class, or an instance, is declared to be."""
+        first = str(error).splitlines()[0].removeprefix(f"{self.middleware_class.__name__}: ")
+        what, _, advice = first.rpartition(": ")
+        self.fail(what or first, advice if what else "correct it")
 
     def fail(self, what: str, advice: str, number: int | None = None) -> NoReturn:
         """Raise ContractError."""
@@ -228,6 +233,10 @@ class _Trial:
 
     def _fresh(self, stack: ExitStack) -> Middleware:
         instance = self.middleware_class(self.params)
+        try:
+            check_instance(instance)
+        except ConfigurationError as error:
+            self.refuse(error)
         instance.open()
         stack.callback(instance.close)
         return instance

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from middleware.contract import Middleware
+from middleware.declaration import check_instance
 from middleware.errors import ConfigurationError
 from middleware.loading import load_middleware
 
@@ -52,10 +53,12 @@ class Step:
         loaded = load_middleware(self.use)
         params = loaded.parse_params(self.params)
         try:
-            return loaded(params)
+            made = loaded(params)
         except Exception as error:
             message = f"{self.name} cannot be made: {type(error).__name__}: {error}"
             raise ConfigurationError(message) from error
+        check_instance(made)
+        return made
 
     def opened(self) -> Middleware:
         """Return a new instance, open; raises ConfigurationError when that is not possible."""

@@ -138,7 +138,7 @@ def test_a_coroutine_function() -> None:
         async def handle(self, event: Event) -> Event | None:  # type: ignore[override]
             return event
 
-    assert "handle is a coroutine function" in breach(Waits)
+    assert "handle is async" in breach(Waits)
 
 
 def test_changing_the_event() -> None:

@@ -72,7 +72,7 @@ def test_not_a_middleware(thing: str) -> None:
 def test_a_middleware_without_any_form(folder: Path) -> None:
     source = "from middleware import Middleware\nclass Idle(Middleware): pass\n"
     (folder / "idle_module.py").write_text(source)
-    assert "Idle has neither handle nor handle_batch" in refusal("idle_module:Idle")
+    assert "Idle: has neither handle nor handle_batch" in refusal("idle_module:Idle")
 
 
 def test_an_import_that_fails_names_file_and_line(folder: Path) -> None:
