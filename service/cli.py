@@ -118,6 +118,9 @@ def process(
         click.echo(json.dumps(asdict(summary)))
     else:
         _print_summary(summary, dead)
+    if summary.had_no_event:
+        click.echo("penstock: no line of the input is an event", err=True)
+        sys.exit(FAILED)
 
 
 @main.command()
@@ -287,6 +290,8 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _print_summary(summary: Summary, dead: Path) -> None:
+    from middleware.wording import printable
+
     def row(name: str, number: float, more: str = "") -> None:
         click.echo(f"{name:<28} {number:>15,}{more}", err=True)
 
@@ -298,6 +303,8 @@ def _print_summary(summary: Summary, dead: Path) -> None:
         if number:
             row(f"{name} would have dropped", number, " (shadow)")
     row("dead", summary.dead, f"  see {dead}" if summary.dead else "")
+    for place, deaths in summary.deaths.items():
+        row(f"  {place}", deaths["count"], f"  the first: {printable(deaths['first'])}")
     row("seconds", summary.seconds)
     row("events per second", round(summary.events_per_second))
 

@@ -7,11 +7,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Condition, Event, Thread
+from threading import Condition, Event
 from typing import Any, Final
 
 from service.block import Block, Offset
 from service.dead_letters import DeadLetters
+from service.deaths import DeathNotices
 from service.errors import PipelineFailed, RecordRefused, SinkFailed
 from service.origins import Origins
 from service.outlet import Outlet
@@ -76,6 +77,8 @@ class Emitter:
         self.failing: dict[str, str] = {}
         """The sinks that cannot be used at present, by name, with the reason."""
         self._failing_since: float | None = None
+        self.deaths = DeathNotices()
+        """What went to the dead letters since the start, by place."""
 
     @property
     def stopped(self) -> bool:
@@ -104,9 +107,11 @@ class Emitter:
         return max(0.0, time.monotonic() - min(began))
 
     def watch(self) -> None:
-        """Tell the log of every sink that does not return, until stopped."""
+        """Tell the log of every sink that does not return, and of what died, until stopped."""
         told: dict[tuple[str, float], float] = {}
         while not self._stopping.wait(SLOW / 5):
+            if self._patient:
+                self.deaths.tell()
             now = time.monotonic()
             for name, outlet in self._outlets.items():
                 if (call := outlet.longest_call()) and now - call[1] >= told.get(
@@ -143,12 +148,8 @@ class Emitter:
 
     def close(self) -> None:
         """Close the sinks and the dead letters; nobody may write to them any more."""
-        for name, outlet in self._outlets.items():
-            closing = Thread(target=_close, args=(name, outlet), name=f"close {name}", daemon=True)
-            closing.start()
-            closing.join(CLOSE_LIMIT)
-            if closing.is_alive():
-                log.error('sink "%s": close has taken %g s; it is left alone', name, CLOSE_LIMIT)
+        for outlet in self._outlets.values():
+            outlet.close(CLOSE_LIMIT)
         self._dead_letters.close()
 
     def offer(self, block: Block, result: Result) -> None:
@@ -252,6 +253,8 @@ class Emitter:
             return False
         self._origins.passed(block, result.lines)
         self._statistics.settle(block, result, len(refused))
+        if letters:
+            self.deaths.take(letters)
         with self._changed:
             if block.barrier:
                 self._marks[block.number] = self._mark(block, positions)
@@ -290,6 +293,7 @@ class Emitter:
                 lambda: self._dead_letters.refuse(name, block, letter, self._origins.origin),  # noqa: B023 - called at once
             ):
                 return False
+            self.deaths.take([letter], name)
             refused.add(refusal.row)
             emission = emission.without({refusal.row})
 
@@ -329,10 +333,3 @@ class Emitter:
                 log.warning("%s can be %s again; the stream goes on", name, what)
             return True
         return False
-
-
-def _close(name: str, outlet: Outlet) -> None:
-    try:
-        outlet.close()
-    except (OSError, SinkFailed, PipelineFailed) as error:
-        log.error('sink "%s" cannot be closed: %s', name, error)  # noqa: TRY400 - it says where

@@ -24,10 +24,11 @@ class Stats:
 
     accepted = emitted + sum of ``dropped`` + ``dead`` + ``in_flight``, since the state directory
     began. ``queue`` holds what waits to be accepted, ``refusing`` why nothing new is let in, if so;
-    ``sources`` the reason for each source that cannot hand in anything at present, ``sinks`` that
-    for each sink that holds the stream back. ``journal`` tells its
-    bytes on disk and the block of the last checkpoint, from which a start would go on; while none
-    can be written, also the ``problem``.
+    ``deaths`` is what went to the dead letters since the start, by middleware, "sink NAME" or "no
+    event": ``count``, and the ``first`` and ``last`` reason. ``sources`` holds the reason for each
+    source that cannot hand in anything at present, ``sinks`` that for each sink that holds the
+    stream back. ``journal`` tells its bytes on disk and the block of the last checkpoint, from
+    which a start would go on; while none can be written, also the ``problem``.
     """
 
     accepted: int
@@ -42,6 +43,7 @@ class Stats:
     journal: Mapping[str, int | str] | None
     workers: list[dict[str, Any]]
     state_host: dict[str, Any] | None
+    deaths: dict[str, dict[str, Any]]
     sources: dict[str, str]
     sinks: dict[str, str]
     missed_ticks: int
@@ -144,6 +146,7 @@ class Operation:
             }
             if pipeline.remembers
             else None,
+            deaths=pipeline.emitter.deaths.describe(),
             sources={each.name: each.problem for each in self.sources if each.problem},
             sinks=pipeline.emitter.troubles(),
             missed_ticks=self.missed_ticks,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Thread, get_ident
 from typing import Any, Final
 
 import msgspec
 
 from service.errors import OutcomeUnknown, PipelineFailed, RecordRefused, SinkFailed
 from service.sinks.sink import Emission, Sink
+
+log = logging.getLogger(__name__)
 
 _DISK: Final = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
 """After these nobody knows what a disk kept: to flush once more might succeed without it."""
@@ -30,8 +34,8 @@ class Outlet:
     sink: Sink
     refused_die: bool = False
     name: str = ""
-    _began: dict[str, float] = field(default_factory=dict)
-    """By method: since when the sink has been at it, on the monotonic clock."""
+    _calls: dict[int, tuple[str, float]] = field(default_factory=dict)
+    """By thread: the method it is in, and since when on the monotonic clock."""
 
     def open(self, position: Any) -> int:
         """Open the sink; return the last block that it holds for good."""
@@ -70,22 +74,32 @@ class Outlet:
             )
             raise OutcomeUnknown(message) from error
 
-    def close(self) -> None:
-        """Close the sink."""
-        with self._calling("close"):
-            self.sink.close()
+    def close(self, limit: float) -> None:
+        """Close the sink, within ``limit`` seconds; that it failed is only told."""
+        closing = Thread(target=self._close, name=f"close {self.name}", daemon=True)
+        closing.start()
+        closing.join(limit)
+        if closing.is_alive():
+            log.error('sink "%s": close has taken %g s; it is left alone', self.name, limit)
 
     def longest_call(self) -> tuple[str, float] | None:
         """Return the method that the sink has been at for longest, and since when; None for none.
 
         Asked in other threads.
         """
-        began = self._began.copy()
-        return min(began.items(), key=lambda each: each[1]) if began else None
+        calls = self._calls.copy()
+        return min(calls.values(), key=lambda call: call[1]) if calls else None
+
+    def _close(self) -> None:
+        try:
+            with self._calling("close"):
+                self.sink.close()
+        except (OSError, SinkFailed, PipelineFailed) as error:
+            log.error('sink "%s" cannot be closed: %s', self.name, error)  # noqa: TRY400 - says where
 
     @contextmanager
     def _calling(self, method: str) -> Iterator[None]:
-        self._began[method] = time.monotonic()
+        self._calls[get_ident()] = (method, time.monotonic())
         try:
             yield
         except (OSError, SinkFailed, PipelineFailed):
@@ -98,7 +112,7 @@ class Outlet:
             what = f"{method} raised {type(error).__name__}: {error}".removesuffix(": ")
             raise SinkFailed(self._fault(f"{what} ({self._place(error)})")) from error
         finally:
-            self._began.pop(method, None)  # two threads may flush at once
+            del self._calls[get_ident()]
 
     def _fault(self, what: str) -> str:
         return (

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from service.configured import configured_chain, configured_sources
 from service.dead_letter_file import DeadLetterFile
+from service.deaths import NO_EVENT
 from service.errors import Interrupted, OutcomeUnknown, PipelineFailed, QueueClosed, StorageFull
 from service.journal.entry import Configuration
 from service.pipeline import Pipeline
@@ -43,7 +44,8 @@ class Summary:
     """What became of the events of all inputs.
 
     accepted = emitted + sum of ``dropped`` + ``dead``; ``dropped`` and ``shadow`` are by the
-    middleware's name.
+    middleware's name. ``deaths`` is what this run made dead letters of, by middleware or "no
+    event": ``count``, and the ``first`` and ``last`` reason.
     """
 
     accepted: int
@@ -51,8 +53,15 @@ class Summary:
     dropped: dict[str, int]
     shadow: dict[str, int]
     dead: int
+    deaths: dict[str, dict[str, Any]]
     seconds: float
     events_per_second: float
+
+    @property
+    def had_no_event(self) -> bool:
+        """Say whether there was input, and no line of it was an event."""
+        passed = self.emitted + sum(self.dropped.values())
+        return self.dead == self.accepted > 0 and not passed and {*self.deaths} == {NO_EVENT}
 
 
 def over_files(settings: Settings, inputs: Sequence[str], output: str) -> Settings:
@@ -156,6 +165,7 @@ def process(
         dropped=totals.dropped,
         shadow=totals.shadow,
         dead=totals.dead,
+        deaths=pipeline.emitter.deaths.describe(),
         seconds=round(seconds, 3),
         events_per_second=round(events / seconds, 1),
     )

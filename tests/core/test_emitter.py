@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 
 import pytest
 from hypothesis import given
@@ -152,3 +152,25 @@ def test_stopping_does_not_wait_for_a_sink_that_fails(tmp_path: Path) -> None:
     thread.join(LIMIT)
     assert not thread.is_alive()
     assert setup.settled == []
+
+
+def test_a_sink_that_is_flushed_by_two_threads_at_once_is_told_as_one_call() -> None:
+    entered, leave = Barrier(3, timeout=LIMIT), Barrier(3, timeout=LIMIT)
+
+    class Slow(ListSink):
+        def flush(self) -> None:
+            entered.wait()
+            leave.wait()
+
+    outlet = Outlet(Slow())
+    threads = [Thread(target=outlet.flush, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    entered.wait()
+    call = outlet.longest_call()
+    assert call is not None
+    assert call[0] == "flush"
+    leave.wait()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert outlet.longest_call() is None

@@ -73,6 +73,9 @@ def test_files_are_read_in_order_and_the_daemon_stays(
     assert [(each["source"], each["line"], each["event"]) for each in daemon.dead()] == [
         ("files", 2, "bad")
     ]
+    assert daemon.stats()["deaths"]["no event"]["count"] == 1
+    assert "not JSON" in daemon.stats()["deaths"]["no event"]["last"]
+    eventually(lambda: "no event: 1 more went to the dead letters" in daemon.log, "the log tells")
     assert totals_agree(daemon.stats())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -366,3 +367,23 @@ def test_what_a_class_prints_is_no_data(tmp_path: Path, penstock: Command) -> No
     done = penstock("process", "in.ndjson", "--output", "-", *CONFIG)
     assert done.stdout == lines
     assert b"imported" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"cid,time\n1,2\n", "one JSON object"),
+        (gzip.compress(event_lines([(1, 1)])), "compressed"),
+        (b'{"cid":1,"time":1700000000000}\n', "milliseconds"),
+        (b'{"cid":"a-17","time":1}\n', "integer"),
+    ],
+    ids=["CSV", "gzip", "milliseconds", "text for numbers"],
+)
+def test_an_input_without_any_event_is_told_with_the_reason_and_ends_with_1(
+    penstock: Command, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "in.ndjson").write_bytes(content)
+    done = penstock("process", "in.ndjson", "--output", "kept", *CONFIG)
+    assert done.returncode == FAILED
+    assert "no line of the input is an event" in done.stderr.decode()
+    assert reason in done.stderr.decode()
