@@ -150,13 +150,13 @@ def _import(use: str, module_name: str) -> ModuleType:
             message = f'use = "{use}": there is no module "{error.name}" on the import path'
             raise ConfigurationError(message) from None
         message = (
-            f'use = "{use}": importing {module_name} failed at {_where(error)}: '
+            f'use = "{use}": importing {module_name} failed at {raised_at(error)}: '
             f"{type(error).__name__}: {error}"
         )
         raise ConfigurationError(message) from error
 
 
-def _where(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """Return the file and line of the user's code that failed, not of the import machinery."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"

@@ -70,7 +70,7 @@ class Asker:
 
     def __init__(self, lane: Lane, retries: int) -> None:
         """Try an event whose handling raised ``retries`` times again."""
-        self._lane = lane
+        self.lane = lane
         self._retries = retries
 
     def ask(
@@ -80,14 +80,14 @@ class Asker:
 
         Raises what a shared middleware's ``handle_batch`` raised, with RAISED in the lane.
         """
-        self._lane.enter(block, step, BATCH)
+        self.lane.enter(block, step, BATCH)
         failed = blame.failed.get(step, {})
         answer = None
         if middleware.has_batch_form() and not blame.careful and not failed:
             answer = self._ask_batch(middleware, batch)
         if answer is None:
             answer = self._ask_each(middleware, batch, failed)
-        self._lane.leave()
+        self.lane.leave()
         answer.counts = middleware.take_counts()
         return answer
 
@@ -102,7 +102,7 @@ class Asker:
                 raise ContractError(message)  # noqa: TRY301 - the same way as one it raised itself
         except Exception:
             if middleware.shared:
-                self._lane.cells[self._lane.position] = RAISED
+                self.lane.cells[self.lane.position] = RAISED
                 raise
             middleware.take_counts()
             return None
@@ -113,7 +113,7 @@ class Asker:
     ) -> Answer:
         answer = Answer(np.ones(len(batch), np.bool_))
         keep, changed = answer.keep, answer.changed
-        cells, here = self._lane.cells, self._lane.position
+        cells, here = self.lane.cells, self.lane.position
         handle: Callable[[Event], object] = middleware.handle  # users return what they will
         for position, event in enumerate(batch):
             cells[here] = position

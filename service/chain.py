@@ -6,7 +6,8 @@ holds for it, so that all workers and the state host decide alike, also when a b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from middleware.contract import Middleware
 from middleware.declaration import check_instance
 from middleware.errors import ConfigurationError
-from middleware.loading import load_middleware
+from middleware.loading import load_middleware, raised_at
 
 
 class Mode(StrEnum):
@@ -65,10 +66,23 @@ class Step:
         middleware = self.load()
         try:
             middleware.open()
-        except Exception as error:
-            message = f"{self.name} cannot be opened: {type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:
+            what = f"{type(error).__name__}: {error} (at {raised_at(error)})"
+            message = f"{self.name} cannot be opened: {what}"
             raise ConfigurationError(message) from error
         return middleware
+
+    def close(self, middleware: Middleware) -> None:
+        """Close an instance; what that raises is only told, for nothing depends on it any more."""
+        try:
+            middleware.close()
+        except Exception as error:  # noqa: BLE001 - of whatever kind
+            print(  # noqa: T201 - stderr is the log of the processes that ask
+                f"penstock: {self.name}: close() raised {type(error).__name__}: {error} "
+                f"(at {raised_at(error)}); it is passed over",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def try_out(self) -> None:
         """Open and close a new instance; raises ConfigurationError when that is not possible."""
@@ -96,6 +110,11 @@ class ChainVersion:
     def remembers(self) -> bool:
         """Say whether any step is shared, so that a state host is needed."""
         return any(step.shared for step in self.steps)
+
+    def without(self, names: Collection[str]) -> ChainVersion:
+        """Return the chain without some steps: events pass these undecided."""
+        steps = tuple(step for step in self.steps if step.name not in names)
+        return replace(self, steps=steps)
 
     def index(self, name: str) -> int:
         """Return the place of the step called ``name``; raises KeyError."""

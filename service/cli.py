@@ -61,8 +61,14 @@ for command in (bench, dead, journal, replay):
     metavar="NAME",
     help="Start this middleware with an empty memory, such as when its format was changed.",
 )
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="NAME",
+    help="Leave this middleware, sink or source out, such as one whose class is gone.",
+)
 @click.pass_obj
-def run(stop: Stop, config: Path, forget: tuple[str, ...]) -> None:
+def run(stop: Stop, config: Path, forget: tuple[str, ...], without: tuple[str, ...]) -> None:
     """Run the daemon until TERM, INT or HUP; then everything accepted is still emitted."""
     keep_for_data()
     with exit_codes(config):
@@ -70,10 +76,10 @@ def run(stop: Stop, config: Path, forget: tuple[str, ...]) -> None:
             from service.logs import configure_logs
 
             configure_logs()
-            settings = load_checked(config)
+            settings = load_checked(config, without)
             from service.daemon import Daemon
 
-        Daemon(settings, stop, forget).run()
+        Daemon(settings, stop, forget, without).run()
 
 
 @main.command()

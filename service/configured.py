@@ -6,11 +6,14 @@ Every error names its place in the configuration, and all of them are told at on
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
+from middleware.contract import SharedMiddleware
 from middleware.errors import ConfigurationError
 from middleware.loading import load_class, load_middleware
 from middleware.parameters import parse_params
@@ -27,13 +30,20 @@ from service.sources.source import Source, Surroundings
 Kind = TypeVar("Kind")
 
 
-def checked_settings(path: Path) -> Settings:
+def checked_settings(path: Path, without: Collection[str] = ()) -> Settings:
     """Return the settings of a file, with every class and parameter it names checked.
 
-    Starts nothing. Raises ConfigurationError: a line for each thing wrong, in all tables.
+    Of those called by a name in ``without`` nothing is asked. Starts nothing. Raises
+    ConfigurationError: a line for each thing wrong, in all tables.
     """
     file = SettingsFile(path)
-    found = [*file.problems, *_problems(file.event, file.tables)]
+    found = [
+        *file.problems,
+        *_problems(
+            file.event,
+            lambda kind: (each for each in file.tables(kind) if each.part.name not in without),
+        ),
+    ]
     if found or file.settings is None:
         raise file.told(found)
     return file.settings
@@ -113,11 +123,42 @@ def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
             loaded = load_middleware(part.use)
             with problems.at(f"{place}.params"):
                 loaded.parse_params(part.params)
-                step = Step(part.name, part.use, Mode(part.mode), dict(part.params), loaded.shared)
+                params = _plain(part.params)
+                step = Step(part.name, part.use, Mode(part.mode), params, loaded.shared)
                 with problems.at(place):
                     check_reads(event, step.load())
+                    _check_memory(step)
                     steps.append(step)
     return steps
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as they come back from the disk: a date of TOML is text there."""
+    return dict(msgspec.msgpack.decode(msgspec.msgpack.encode(params)))
+
+
+def _check_memory(step: Step) -> None:
+    """See that an empty memory can be kept and restored; raises ConfigurationError.
+
+    One that is made by ``open`` is seen later, by the state host at its start: nothing is opened
+    here.
+    """
+    if not step.shared:
+        return
+    fresh = step.load()
+    assert isinstance(fresh, SharedMiddleware)  # noqa: S101 - that is what it says it is
+    try:
+        state = fresh.snapshot()
+    except Exception:  # noqa: BLE001 - it may well need to be open
+        return
+    try:
+        msgspec.msgpack.encode(state)
+    except Exception as error:
+        message = (
+            f"{step.name}: snapshot() returns what cannot be kept: {error}; "
+            "return None, bool, int, float, str, bytes, lists and dicts of these"
+        )
+        raise ConfigurationError(message) from error
 
 
 def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -> dict[str, Outlet]:

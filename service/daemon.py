@@ -13,20 +13,20 @@ from flask_apscheduler import APScheduler
 from service.admin.api import make_app
 from service.admin.dead_letters import dead_letters_api
 from service.admin.health import health_mounts
-from service.configured import check_settings, configured_chain, configured_sources
+from service.configured import check_settings, configured_sources
 from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
-from service.finishing import finished
+from service.finishing import storage_to_start
 from service.http_server import HttpServer
+from service.left_out import without
 from service.operation import Operation
 from service.pipeline import Pipeline
-from service.recovery import configuration_of
 from service.settings import Settings
 from service.signals import Stop
 from service.sources.mount import Mount
 from service.sources.source import Source, Surroundings
-from service.state_directory import lock_directory, open_storage
+from service.state_directory import lock_directory
 
 log = logging.getLogger(__name__)
 
@@ -43,31 +43,35 @@ END_LIMIT: Final = 30.0
 class Daemon:
     """One daemon over one state directory."""
 
-    def __init__(self, settings: Settings, stop: Stop, forget: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stop: Stop,
+        forget: Collection[str] = (),
+        left_out: Collection[str] = (),
+    ) -> None:
         """Load everything the settings name; raises ConfigurationError, PipelineFailed.
 
-        The middleware named in ``forget`` start with an empty memory.
+        The middleware named in ``forget`` start with an empty memory; what is named in
+        ``left_out`` counts as if it were not there.
 
         1. The configuration is checked before the state directory is touched.
         2. The directory is locked, then read.
         3. What was accepted under another chain is finished with that one.
         """
+        written, settings = settings, without(settings, left_out)
         self._settings = settings
         self._stop = stop
         check_settings(settings)
-        configured = configuration_of(settings, configured_chain(settings))
         directory = settings.state.directory
         self._lock = lock_directory(directory)
         log.info("the state is kept in %s", directory)
         self._dead_letters = DeadLetterStore(
             directory / "penstock.db", settings.event.max_event_bytes
         )
-        storage = open_storage(settings.state, configured, self._dead_letters)
-        if storage.unfinished(configured):
-            # A signal to stop waits for that; a second one does not.
-            stop.begin(lambda: "what was accepted before goes through the chain as it was")
-            storage = finished(settings, storage, stop.wake, lambda: not stop.at_once)
-        self._storage = storage.adopting(configured).forgetting(forget)
+        self._storage = storage_to_start(
+            written, self._dead_letters, stop, left_out=left_out, forget=forget
+        )
         self._pipeline = Pipeline(settings, self._storage, stop.wake)
         self.operation = Operation(self._pipeline)
         self._scheduler = _scheduler(self.operation)

@@ -1,29 +1,59 @@
-"""Finishing what was accepted under another chain, before the configured one holds.
+"""From a state directory to the storage that a daemon starts with, all of it as configured.
 
-There is one set of steps with one memory at a time, so what was accepted under another structure
-goes through that one first, in a pipeline of its own that takes nothing in.
+There is one set of steps with one memory at a time. So what was accepted under another structure is
+finished first: it goes through that one, in a pipeline of its own that takes nothing in.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Collection
 
+from service.configured import configured_chain
+from service.dead_letters import DeadLetters
 from service.errors import PipelineFailed
+from service.left_out import check_classes, tell_left_out, without
 from service.pipeline import Pipeline
-from service.recovery import as_accepted
+from service.recovery import as_accepted, configuration_of
 from service.settings import Settings
-from service.state_directory import Storage
+from service.signals import Stop
+from service.state_directory import Storage, open_storage
 
 log = logging.getLogger(__name__)
 
 
-def finished(
-    settings: Settings, storage: Storage, failed: Callable[[], None], go_on: Callable[[], bool]
+def storage_to_start(
+    written: Settings,
+    dead_letters: DeadLetters,
+    stop: Stop,
+    *,
+    left_out: Collection[str] = (),
+    forget: Collection[str] = (),
 ) -> Storage:
+    """Return what the state directory of the settings holds, which must be locked.
+
+    ``left_out``: what counts as if it were not there, ``forget``: what begins with an empty memory.
+    Nothing is written before all of that can be had. Raises ConfigurationError and PipelineFailed,
+    which name a way on.
+    """
+    settings = without(written, left_out)
+    configured = configuration_of(settings, configured_chain(settings))
+    storage = open_storage(settings.state, configured, dead_letters, left_out)
+    try:
+        tell_left_out(written, storage.recovered)
+        check_classes(storage.recovered)
+        if storage.unfinished(configured):
+            storage = finished(settings, storage, stop)
+        return storage.adopting(configured).forgetting(forget)
+    except BaseException:
+        storage.journal.close()
+        raise
+
+
+def finished(settings: Settings, storage: Storage, stop: Stop) -> Storage:
     """Emit what was accepted under the chain of before; return what is there then.
 
-    ``failed`` is called when that cannot go on, ``go_on`` is asked whether it is to. In this order:
+    A signal to ``stop`` waits for that; a second one does not. In this order:
 
     1. what the journal holds is emitted, each block with the chain it was accepted under;
     2. a checkpoint is taken behind all of it, however long that takes: only from there on may the
@@ -31,13 +61,18 @@ def finished(
 
     Raises PipelineFailed, with everything as it was for the next start.
     """
+    stop.begin(lambda: "what was accepted before goes through the chain as it was")
     recovered = storage.recovered
     log.warning(
         "the chain's structure was changed: %s blocks accepted before go through it as it was",
         recovered.pending,
     )
-    pipeline = Pipeline(as_accepted(settings, recovered), storage, failed)
+    pipeline = Pipeline(as_accepted(settings, recovered), storage, stop.wake)
     checkpointer = pipeline.checkpointer
+
+    def go_on() -> bool:
+        return not stop.at_once
+
     try:
         pipeline.start()
         pipeline.wait_until(lambda: pipeline.caught_up, go_on)

@@ -17,7 +17,7 @@ from service.errors import ProcessLost
 from service.progress import ASKING, NOTHING
 from service.state_host import StateHost
 from service.threads import ended, start_thread
-from service.worker_pool import WorkerLink
+from service.worker_pool import MOST_STARTS, WorkerLink, opening
 
 log = logging.getLogger(__name__)
 
@@ -129,14 +129,25 @@ class StateKeeper:
 
     def _run(self) -> None:
         pause = 0.0
+        died = 0
         while not self._stopping.wait(pause):
             try:
                 self._host.start(self._dispatcher.snapshot)
+            except OSError as error:  # too many processes, or files: it may pass
+                log.warning("the state host cannot be started: %s; it is tried again", error)
+                pause = LONGEST_PAUSE
+                continue
             except ProcessLost as error:
+                died += 1
+                if died == MOST_STARTS:
+                    what = opening(self._host.places(), self._host.steps)
+                    self._failed(f"{error}, {died} in a row{what}")
+                    return
                 log.warning("%s; it is tried again, nothing is lost", error)
                 pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
                 continue
             pause = 0.0
+            died = 0
             self._dispatcher.state_ready(self._host.generation, self._host.address)
             self.ready.set()
             if self._stopping.is_set():

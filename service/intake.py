@@ -51,6 +51,8 @@ class Start(NamedTuple):
     chain: ChainVersion
     configuration: Configuration
     references: Mapping[str, FileRange]
+    without: frozenset[str] = frozenset()
+    """Steps that the blocks in the journal pass undecided."""
 
 
 class Intake:
@@ -77,6 +79,7 @@ class Intake:
         self._configuration = Configuration({}, ())
         self._next = 1
         self._after = 0
+        self._without: frozenset[str] = frozenset()
         self._floor = 0
         self.recovered = Event()
         """Set once all that the journal holds has its place again."""
@@ -92,6 +95,7 @@ class Intake:
         self._chain = start.chain
         self._configuration = start.configuration
         self.references = dict(start.references)
+        self._without = start.without
 
     def skip_to(self, block: int) -> None:
         """Never give out again the numbers up to ``block``: a sink holds something under them."""
@@ -170,7 +174,7 @@ class Intake:
             if self._stopping.is_set():
                 return
             if entry.kind == CHAIN:
-                change = read_chain(entry)
+                change = read_chain(entry).without(self._without)
                 # One of another structure never held: its start ended before a checkpoint said so.
                 if change.configuration.same_structure(self._configuration):
                     with self._order:

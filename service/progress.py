@@ -18,6 +18,8 @@ ASKING: Final = -3
 """A worker waits for the state host."""
 RAISED: Final = -4
 """``handle_batch`` of a shared middleware raised: its memory cannot be trusted any more."""
+OPENING: Final = -5
+"""A step is being opened, in no block."""
 BORDER: Final = -1
 """In place of a step: the event's line is being read."""
 

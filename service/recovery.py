@@ -7,11 +7,11 @@ chain it was accepted under; only then does what the configuration says now hold
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -44,7 +44,8 @@ class Recovered:
 
     ``checkpoint`` is None at the very first start. ``chain`` and ``configuration`` are those at the
     journal's end, ``pending`` the number of blocks after the checkpoint, ``last_block`` the last
-    block's number.
+    block's number. All this is told as if the steps ``without`` had never been; ``left_out`` are
+    those of them that were.
     """
 
     checkpoint: Checkpoint | None
@@ -52,6 +53,8 @@ class Recovered:
     configuration: Configuration
     pending: int
     last_block: int
+    without: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
 
     @property
     def start(self) -> Start:
@@ -62,7 +65,14 @@ class Recovered:
         # Without blocks to do again nothing needs a chain that may be gone from the disk.
         chain = checkpoint.chain if self.pending else self.chain
         references = {name: range_reached(each) for name, each in checkpoint.origins.items()}
-        return Start(checkpoint.block, checkpoint.sequence, chain, self.configuration, references)
+        return Start(
+            checkpoint.block,
+            checkpoint.sequence,
+            chain,
+            self.configuration,
+            references,
+            self.without,
+        )
 
 
 _ACROSS: Final = (
@@ -87,10 +97,16 @@ def configuration_of(settings: Settings, chain: ChainVersion) -> Configuration:
     return Configuration(settings.event.model_dump(mode="json"), chain.steps)
 
 
-def recover(journal: Journal, files: CheckpointFiles, configured: Configuration) -> Recovered:
+def recover(
+    journal: Journal,
+    files: CheckpointFiles,
+    configured: Configuration,
+    without: frozenset[str] = frozenset(),
+) -> Recovered:
     """Read the last checkpoint and open the journal; raises PipelineFailed.
 
-    ``configured`` is what a first start begins with.
+    ``configured`` is what a first start begins with; the steps ``without`` count as if they had
+    never been.
     """
     checkpoint = files.load()
     journal.open(checkpoint.sequence if checkpoint is not None else 0)
@@ -101,8 +117,15 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
                 "removed; put it back, or move the whole state directory away to start anew"
             )
             raise PipelineFailed(message)
-        return Recovered(None, ChainVersion(1, configured.steps), configured, 0, 0)
+        chain = ChainVersion(1, configured.steps)
+        return Recovered(None, chain, configured, 0, 0, without)
     checkpoint = _put_back(checkpoint, journal, files)
+    there = {step.name for step in checkpoint.chain.steps}
+    checkpoint = msgspec.structs.replace(
+        checkpoint,
+        chain=checkpoint.chain.without(without),
+        configuration=checkpoint.configuration.without(without),
+    )
     chain, configuration = checkpoint.chain, checkpoint.configuration
     pending, last_block = 0, checkpoint.block
     across = False
@@ -110,6 +133,8 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
     for entry in journal.entries(checkpoint.sequence):
         if entry.kind == CHAIN:
             change = read_chain(entry)
+            there |= {step.name for step in change.chain.steps}
+            change = change.without(without)
             across = not change.configuration.same_structure(checkpoint.configuration)
             if across and pending:
                 continue  # its start ended before it held: what is pending goes through its own
@@ -124,7 +149,8 @@ def recover(journal: Journal, files: CheckpointFiles, configured: Configuration)
             pending += len(gone_blocks(entry))
             last_block = max(last_block, *gone_blocks(entry), 0)
     _name_lost(lost)
-    return Recovered(checkpoint, chain, configuration, pending, last_block)
+    left_out = frozenset(without & there)
+    return Recovered(checkpoint, chain, configuration, pending, last_block, without, left_out)
 
 
 def _put_back(checkpoint: Checkpoint, journal: Journal, files: CheckpointFiles) -> Checkpoint:
@@ -174,7 +200,8 @@ def adopt(recovered: Recovered, configured: Configuration, journal: Journal) -> 
     What was switched while it ran stays, but for steps whose table in the file was changed since.
     Steps with the same name and middleware keep what they remember.
     """
-    if recovered.checkpoint is None or recovered.configuration == configured:
+    same = _written(recovered.configuration) == _written(configured) and not recovered.left_out
+    if recovered.checkpoint is None or same:
         return recovered
     since = f"{recovered.last_block + 1}.0"
     steps = [_adopted(step, recovered, since) for step in configured.steps]
@@ -211,7 +238,8 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
     journal.append(chain_entry(recovered.last_block + 1, change))
     memory = recovered.checkpoint.memory
     if memory is not None:
-        memory = memoryview(Snapshot.decode(memory).without(names).encoded())
+        left = (step for step in chain.steps if step.name not in names)
+        memory = memoryview(Snapshot.decode(memory).of(left).encoded())
     checkpoint = msgspec.structs.replace(recovered.checkpoint, memory=memory)
     return replace(recovered, chain=chain, checkpoint=checkpoint)
 
@@ -257,6 +285,11 @@ def _by_name(steps: tuple[Step, ...]) -> dict[str, Step]:
     return {step.name: step for step in steps}
 
 
-def _table(step: Step) -> Mapping[str, Any]:
-    """Return what the configuration file says of a step."""
-    return {name: value for name, value in asdict(step).items() if name not in {"since", "reason"}}
+def _written(configuration: Configuration) -> bytes:
+    return msgspec.msgpack.encode(configuration, order="deterministic")
+
+
+def _table(step: Step) -> bytes:
+    """Return what the configuration file says of a step, to be compared: a NaN equals itself."""
+    table = {name: value for name, value in asdict(step).items() if name not in {"since", "reason"}}
+    return msgspec.msgpack.encode(table, order="deterministic")

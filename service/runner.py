@@ -15,7 +15,7 @@ from service.border import Border, Lines
 from service.chain import ChainVersion, Mode, Step
 from service.errors import InputGone
 from service.passage import DeadLetter, Passage, Result
-from service.progress import ASKING, BORDER, NOTHING, Lane
+from service.progress import ASKING, BORDER, NOTHING, OPENING, Lane
 from service.sequencer import Question
 from service.settings import EventSettings
 
@@ -80,7 +80,7 @@ class ChainRunner:
         """Close the local steps."""
         for step, middleware in self._middleware.values():
             if not step.shared:
-                middleware.close()
+                step.close(middleware)
         self._middleware = {}
 
     def _ask_sequenced(
@@ -135,13 +135,15 @@ class ChainRunner:
     def switch(self, chain: ChainVersion) -> None:
         """Get the steps of another chain version ready, keeping those that stay as they are."""
         before, self._middleware = self._middleware, {}
-        for step in chain.steps:
+        for index, step in enumerate(chain.steps):
             known, middleware = before.pop(step.name, (None, None))
             if middleware is None or known is None or known.params != step.params:
                 if middleware is not None and not step.shared:
-                    middleware.close()
+                    step.close(middleware)
+                self._lane.enter(0, index, OPENING)
                 middleware = step.load() if step.shared else step.opened()
             self._middleware[step.name] = (step, middleware)
+        self._lane.leave()
         names = [name for _, middleware in self._middleware.values() for name in middleware.reads]
         fields = [name for name in dict.fromkeys(names) if name not in {"cid", "time"}]
         whole = any(not middleware.reads for _, middleware in self._middleware.values())

@@ -17,14 +17,17 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Condition
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from middleware.contract import Batch, SharedMiddleware
+from middleware.errors import ConfigurationError
 from service.answer import Answer, Asker, Blame, Failure
 from service.chain import Step
 from service.errors import PipelineFailed
+from service.progress import OPENING
 from service.snapshot import Snapshot, StepMemory
 
 
@@ -50,8 +53,11 @@ class Question:
 class StepSequence:
     """One shared step: its middleware, its turn, its remembered answers."""
 
-    def __init__(self, step: Step, asker: Asker, memory: StepMemory | None, block: int) -> None:
-        """Go on after ``block``, with the memory it had there."""
+    def __init__(
+        self, index: int, step: Step, asker: Asker, memory: StepMemory | None, block: int
+    ) -> None:
+        """Go on after ``block``, with the memory it had there; ``index`` is its place."""
+        self._index = index
         self._turn = Condition()
         self._asker = asker
         self._next = block + 1
@@ -65,6 +71,8 @@ class StepSequence:
         self._middleware = self._opened()
         if memory is not None:
             self._restore(memory)
+        else:
+            self._restore_nothing()
 
     def answer(self, question: Question) -> Answer:
         """Return the one answer to the question's block; waits for its turn."""
@@ -97,8 +105,11 @@ class StepSequence:
         try:
             state = msgspec.msgpack.encode(self._middleware.snapshot())
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise PipelineFailed(f"{step.name}: its memory cannot be kept: {reason}") from error
+            message = (
+                f"{step.name}: its memory cannot be kept: {type(error).__name__}: {error}; "
+                f"{_WAYS_OUT.format(step.name)}"
+            )
+            raise PipelineFailed(message) from error
         return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
 
     def _restore(self, memory: StepMemory) -> None:
@@ -108,6 +119,19 @@ class StepSequence:
             message = (
                 f"{memory.name}: what it remembers cannot be restored: {error}; start the version "
                 f"that wrote it, or let it begin empty: penstock run --forget {memory.name}"
+            )
+            raise PipelineFailed(message) from error
+
+    def _restore_nothing(self) -> None:
+        """See that the memory can be kept and restored while there is nothing in it yet."""
+        state = self.memory().state
+        try:
+            self._middleware.restore(msgspec.msgpack.decode(state))
+        except Exception as error:
+            name = self._step.name
+            message = (
+                f"{name}: restore() does not take what snapshot() returned: "
+                f"{type(error).__name__}: {error}; {_WAYS_OUT.format(name)}"
             )
             raise PipelineFailed(message) from error
 
@@ -126,21 +150,27 @@ class StepSequence:
     def _switch(self, step: Step) -> None:
         """Carry out what was switched between the last block and this one."""
         current = self._step
+        reset = step.resets != current.resets
+        if not reset and (step is current or step.params == current.params):
+            self._step = step
+            return
+        # As at a restart: an open() may begin with an empty memory.
+        memory = None if reset else self.memory()
         self._step = step
-        if step.resets != current.resets:
-            self._middleware.close()
+        step.close(self._middleware)
+        try:
             self._middleware = self._opened()
-        elif step is not current and step.params != current.params:
-            memory = self.memory()  # as at a restart: an open() may begin with an empty memory
-            self._middleware.close()
-            self._middleware.params = self._middleware.parse_params(step.params)
-            self._middleware.open()
+        except ConfigurationError as error:
+            message = f"{error}, where it was switched; {_WAYS_OUT.format(step.name)}"
+            raise PipelineFailed(message) from error
+        if memory is not None:
             self._restore(memory)
 
     def _opened(self) -> SharedMiddleware:
-        middleware = self._step.load()
+        self._asker.lane.enter(0, self._index, OPENING)
+        middleware = self._step.opened()
+        self._asker.lane.leave()
         assert isinstance(middleware, SharedMiddleware)  # noqa: S101 - only shared steps come here
-        middleware.open()
         return middleware
 
     def _forget(self, settled: int) -> None:
@@ -162,7 +192,7 @@ class Sequencer:
         start = snapshot or Snapshot(0, [])
         self.block = start.block
         self._sequences = {
-            index: StepSequence(step, asker, start.memory(step), start.block)
+            index: StepSequence(index, step, asker, start.memory(step), start.block)
             for index, (step, asker) in enumerate(zip(steps, askers, strict=True))
             if step.shared
         }
@@ -194,5 +224,10 @@ def _packed(answer: Answer) -> bytes:
                 del answer.changed[position]
         return pickle.dumps(answer)
 
+
+_WAYS_OUT: Final = (
+    "nothing that was confirmed is lost: mend its class and start again, or go on without it "
+    "(penstock run --without {})"
+)
 
 _NOTHING = Answer(np.ones(0, np.bool_))

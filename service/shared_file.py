@@ -46,6 +46,11 @@ class SharedFile:
         os.ftruncate(self._file, 0)
         return data.toreadonly()
 
+    @property
+    def empty(self) -> bool:
+        """Say whether nothing is there to be taken out."""
+        return not os.fstat(self._file).st_size
+
     def close(self) -> None:
         """Let go of the file; it goes when the other side does so too."""
         os.close(self._file)

@@ -7,7 +7,7 @@ that a memory of many megabytes is copied as seldom as can be.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,10 +44,9 @@ class Snapshot:
         memory = self.memories.get(step.name)
         return memory if memory is not None and memory.use == step.use else None
 
-    def without(self, names: Collection[str]) -> Snapshot:
-        """Return the snapshot without what some steps remember."""
-        left = [each for name, each in self.memories.items() if name not in names]
-        return Snapshot(self.block, left)
+    def of(self, steps: Iterable[Step]) -> Snapshot:
+        """Return the snapshot with what these steps remember, and nothing else."""
+        return Snapshot(self.block, filter(None, map(self.memory, steps)))
 
     def pieces(self) -> list[Encoded]:
         """Return the snapshot encoded, in pieces to be put one behind the other."""

@@ -13,7 +13,7 @@ from typing import Final, TextIO
 import msgspec
 
 from service.chain import ChainVersion
-from service.checkpoint import CheckpointFiles
+from service.checkpoint import Checkpoint, CheckpointFiles
 from service.dead_letters import DeadLetters
 from service.errors import PipelineFailed
 from service.free_space import FreeSpace
@@ -23,6 +23,7 @@ from service.journal.unkept import UnkeptJournal
 from service.recovery import Recovered, adopt, forget, recover
 from service.runtime_directory import remove_earlier
 from service.settings import StateSettings
+from service.snapshot import Snapshot
 
 SEGMENTS: Final = 8
 """The journal is cut into about so many files, each of which can be given back whole."""
@@ -47,7 +48,8 @@ class Storage:
     def unfinished(self, configured: Configuration) -> bool:
         """Say whether blocks wait that were accepted under another chain than can start now."""
         recovered = self.recovered
-        return bool(recovered.pending) and not recovered.configuration.same_structure(configured)
+        same = recovered.configuration.same_structure(configured) and not recovered.left_out
+        return bool(recovered.pending) and not same
 
     def adopting(self, configured: Configuration) -> Storage:
         """Return the storage with the present configuration holding from the next block on.
@@ -65,32 +67,50 @@ class Storage:
             raise PipelineFailed(message)
         recovered = adopt(self.recovered, configured, self.journal)
         checkpoint = recovered.checkpoint
-        if checkpoint is None or checkpoint.configuration.same_structure(recovered.configuration):
+        if checkpoint is None:
             return replace(self, recovered=recovered)
-        assert self.checkpoints is not None  # noqa: S101 - that is where it came from
+        same = checkpoint.configuration.same_structure(recovered.configuration)
+        if same and not recovered.left_out:
+            return replace(self, recovered=recovered)
+        memory = checkpoint.memory
+        if memory is not None:  # what is not in the chain any more begins empty if it comes again
+            memory = memoryview(Snapshot.decode(memory).of(configured.steps).encoded())
         checkpoint = msgspec.structs.replace(
             checkpoint,
+            memory=memory,
             sequence=self.journal.last,
             chain=recovered.chain,
             configuration=recovered.configuration,
         )
         self.journal.sync()  # a checkpoint is never ahead of it
-        self.checkpoints.save(checkpoint)
+        self._save(checkpoint)
         return replace(self, recovered=replace(recovered, checkpoint=checkpoint))
 
     def forgetting(self, names: Collection[str]) -> Storage:
         """Return the storage with the memory of some steps emptied, also on disk."""
         recovered = forget(self.recovered, names, self.journal)
         if recovered.checkpoint is not self.recovered.checkpoint:
-            assert self.checkpoints is not None  # noqa: S101 - that is where it came from
             assert recovered.checkpoint is not None  # noqa: S101 - a changed one is one
-            self.checkpoints.save(recovered.checkpoint)
+            self._save(recovered.checkpoint)
         return replace(self, recovered=recovered)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        assert self.checkpoints is not None  # noqa: S101 - that is where it came from
+        try:
+            self.checkpoints.save(checkpoint)
+        except OSError as error:
+            message = (
+                f"the checkpoint at block {checkpoint.block} cannot be written: {error}; "
+                "nothing is lost: make room, then start again"
+            )
+            raise PipelineFailed(message) from error
 
     def again(self, configured: Configuration) -> Storage:
         """Return what is there now, after a pipeline ran on it."""
         assert self.checkpoints is not None  # noqa: S101 - only a durable pipeline is followed by another
-        return replace(self, recovered=recover(self.journal, self.checkpoints, configured))
+        before = self.recovered
+        recovered = recover(self.journal, self.checkpoints, configured, before.without)
+        return replace(self, recovered=replace(recovered, left_out=before.left_out))
 
 
 def lock_directory(directory: Path) -> TextIO:
@@ -121,9 +141,15 @@ def lock_directory(directory: Path) -> TextIO:
 
 
 def open_storage(
-    state: StateSettings, configured: Configuration, dead_letters: DeadLetters
+    state: StateSettings,
+    configured: Configuration,
+    dead_letters: DeadLetters,
+    without: Collection[str] = (),
 ) -> Storage:
-    """Read what a state directory holds, which must be locked; raises PipelineFailed."""
+    """Read what a state directory holds, which must be locked; raises PipelineFailed.
+
+    The steps ``without`` are left out of what it tells, as they are of ``configured``.
+    """
     journal_folder, checkpoint_folder = journal_directory(state), state.directory / "checkpoints"
     if state.durability == "off":
         if journal_folder.exists():
@@ -138,7 +164,7 @@ def open_storage(
         return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
     journal = open_journal(state)
     checkpoints = CheckpointFiles(checkpoint_folder)
-    recovered = recover(journal, checkpoints, configured)
+    recovered = recover(journal, checkpoints, configured, frozenset(without))
     space = FreeSpace(state.directory, state.reserve)
     return Storage(journal, checkpoints, dead_letters, space, recovered)
 

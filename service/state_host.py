@@ -61,6 +61,7 @@ class HostedSequencer:
         self._sequencer = sequencer
         self._memory = memory
         self._unsent: Snapshot | None = None
+        self._put = 0
         self._steps: dict[tuple[int, int], Step] = {}
 
     def ask(self, question: Question, *, whole: bool) -> Answer | None:
@@ -99,12 +100,14 @@ class HostedSequencer:
     def put_snapshot(self, block: int) -> None:
         """Put the snapshot taken at a barrier into the file; raises KeyError if there is none.
 
-        Raises OSError when it cannot be put there: then it may be asked for again.
+        It may be asked for again until it was taken out. Raises OSError when there is no room.
         """
+        if self._put == block and not self._memory.empty:
+            return  # nobody has heard that it is there
         if self._unsent is None or self._unsent.block != block:
             self._unsent = self._sequencer.snapshot(block)
         self._memory.put(self._unsent.pieces())
-        self._unsent = None
+        self._unsent, self._put = None, block
 
 
 class StateClient:
@@ -159,7 +162,7 @@ class StateHost:
 
     def __init__(self, folder: Path, steps: Sequence[Step], retries: int) -> None:
         self._folder = folder
-        self._steps = steps
+        self.steps = steps
         self._retries = retries
         self.key = secrets.token_bytes(32)
         self.generation = 0
@@ -174,27 +177,25 @@ class StateHost:
         """Start a new generation from a snapshot and wait until it listens.
 
         Raises PipelineFailed when a middleware cannot be opened or restored, ProcessLost when the
-        process dies on the way.
+        process dies on the way, OSError when there is none to be had.
         """
-        self._progress = Progress(len(self._steps))
-        try:
-            memory = self._next_generation()
-            memory.put([] if snapshot is None else [snapshot])
-            self._process, pipe = start_child(
-                "penstock-state",
-                self._folder,
-                "service.state_host:run_state_host",
-                self._progress,
-                memory,
-            )
-        except OSError as error:  # too many processes, or files: it may pass
-            raise ProcessLost(f"the state host cannot be started: {error}") from error
-        plan = StatePlan(self.address, self.key, tuple(self._steps), self._retries)
+        self._progress = Progress(len(self.steps))
+        memory = self._next_generation()
+        memory.put([] if snapshot is None else [snapshot])
+        self._process, pipe = start_child(
+            "penstock-state",
+            self._folder,
+            "service.state_host:run_state_host",
+            self._progress,
+            memory,
+        )
+        plan = StatePlan(self.address, self.key, tuple(self.steps), self._retries)
         try:
             pipe.send(plan)
             problem = pipe.recv() if pipe.poll(START_LIMIT) else "it took too long"
         except (EOFError, OSError) as error:
-            raise ProcessLost("the state host died while starting") from error
+            how = f"exit code {self.wait()}"
+            raise ProcessLost(f"the state host died while starting ({how})") from error
         finally:
             pipe.close()
         if problem is not None:

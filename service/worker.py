@@ -153,6 +153,9 @@ def run_worker(pipe: Connection, progress: Progress, slots: Slots) -> bool:
         worker = Worker(pipe.recv(), progress, slots)
     except EOFError:
         return False
+    except PenstockError as error:
+        pipe.send(Failed(f"a worker cannot start: {error}"))
+        return False
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
         traceback.print_exc()
         pipe.send(Failed(f"a worker cannot start: {type(error).__name__}: {error}"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -18,9 +18,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
+from service.chain import Step
 from service.child import end_child, start_child
 from service.dispatcher import WINDOW, Dispatcher
-from service.progress import Place, Progress
+from service.progress import OPENING, Place, Progress
 from service.slots import Slots
 from service.threads import ended, start_thread
 from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
@@ -38,6 +39,9 @@ STOP_LIMIT: Final = 5.0
 
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two starts of a worker that dies again and again before it is ready."""
+
+MOST_STARTS: Final = 6
+"""So many deaths in a row before it was ready are no accident."""
 
 
 class WorkerLink:
@@ -123,6 +127,7 @@ class WorkerLink:
 
     def _run(self) -> None:
         pause = 0.0
+        died = 0
         while not self._stopping.wait(pause):
             try:
                 pipe, slots = self._start_process()
@@ -131,10 +136,15 @@ class WorkerLink:
                 pause = LONGEST_PAUSE
                 continue
             was_ready = self._serve(pipe, slots)
-            self._bury(pipe)
+            how = self._bury(pipe)
             slots.close()
             if not self._stopping.is_set():
                 self.restarts += 1
+                died = 0 if was_ready else died + 1
+                if died == MOST_STARTS:
+                    what = opening(self.places(), self._plan().chain.steps)
+                    self._failed(f"a worker cannot start: {died} in a row {how}{what}")
+                    return
                 pause = 0.0 if was_ready else min(LONGEST_PAUSE, 2 * pause + 0.1)
 
     def _start_process(self) -> tuple[Connection, Slots]:
@@ -196,8 +206,8 @@ class WorkerLink:
         else:
             self._failed(report.problem)
 
-    def _bury(self, pipe: Connection) -> None:
-        """End the process, in this order.
+    def _bury(self, pipe: Connection) -> str:
+        """End the process, and return how it ended; in this order.
 
         1. Tell it, if that is what is wanted, and close the pipe: a worker that is well closes its
            steps and goes by itself.
@@ -226,6 +236,18 @@ class WorkerLink:
             )
         self._dispatcher.worker_died(self, self.places(), how)
         self._process = None
+        return self._why or f"ended ({_ending(process.exitcode)})"
+
+
+def opening(places: Sequence[Place], steps: Sequence[Step]) -> str:
+    """Return which step was being opened, and what can be done, as the end of a sentence."""
+    names = [steps[place.step].name for place in places if place.position == OPENING]
+    if not names:
+        return ""
+    return (
+        f" while {names[0]} was opened; nothing that was confirmed is lost: mend its class and "
+        f"start again, or go on without it (penstock run --without {names[0]})"
+    )
 
 
 def _ending(exitcode: int | None) -> str:

@@ -51,7 +51,7 @@ LAYERS = [
     {"dispatcher"},
     {"intake", "worker_pool"},
     {"guardian", "checkpointer", "recovery"},
-    {"state_directory", "replay", "opening"},
+    {"state_directory", "left_out", "replay", "opening"},
     {"sources", "admin", "claims", "configured", "pipeline", "operation"},
     {"http_admission", "http_bodies", "http_request", "http_answer", "http_channel", "http_server"},
     {"processing", "finishing", "bench", "sample_events"},

@@ -6,7 +6,7 @@ Everything heavy is imported when it is needed, so that ``--help`` and completio
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -41,8 +41,10 @@ def load(config: Path) -> Settings:
     return load_settings(config)
 
 
-def load_checked(config: Path) -> Settings:
+def load_checked(config: Path, without: Collection[str] = ()) -> Settings:
     """Return the settings, with every class and parameter checked; raises ConfigurationError.
+
+    Of what is called by a name in ``without`` nothing is asked.
 
     A class of the user's own, "module:Class", is found from where the command is given, but only
     after all that is installed: a ``numpy.py`` that lies there is not run.
@@ -52,7 +54,7 @@ def load_checked(config: Path) -> Settings:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
-    return checked_settings(config)
+    return checked_settings(config, without)
 
 
 def say(text: str, keep: str = "") -> None:

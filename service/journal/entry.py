@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,11 @@ class Configuration:
     inputs: tuple[tuple[str, int, int], ...] = ()
     """The files of ``penstock process``: path, bytes, time of change in nanoseconds."""
 
+    def without(self, names: Collection[str]) -> Configuration:
+        """Return the configuration without some steps."""
+        steps = tuple(step for step in self.steps if step.name not in names)
+        return replace(self, steps=steps)
+
     def same_structure(self, other: Configuration) -> bool:
         """Say whether both have the same steps in the same order and read events alike.
 
@@ -39,6 +45,12 @@ class ChainChange:
 
     chain: ChainVersion
     configuration: Configuration
+
+    def without(self, names: Collection[str]) -> ChainChange:
+        """Return the change without some steps."""
+        if not names:
+            return self
+        return ChainChange(self.chain.without(names), self.configuration.without(names))
 
 
 class _BlockBody(msgspec.Struct, frozen=True, array_like=True):

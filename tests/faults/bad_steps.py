@@ -1,0 +1,91 @@
+"""Steps that do what no step should, at the places where a start or a switch meets them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from middleware.contract import Event, Middleware, SharedMiddleware
+
+
+class Where(BaseModel):
+    """``mended`` is a file: once it is there, the class is."""
+
+    mended: Path
+    bad: bool = False
+
+
+class ExitsAtOpen(Middleware):
+    """Ends its process as it is opened."""
+
+    Params = Where
+
+    def open(self) -> None:
+        if not self.params.mended.exists():
+            os._exit(3)
+
+    def handle(self, event: Event) -> Event | None:
+        return event
+
+
+class Once(SharedMiddleware):
+    """Passes each cid once."""
+
+    Params = Where
+
+    def open(self) -> None:
+        self.seen: list[int] = []
+
+    def handle(self, event: Event) -> Event | None:
+        if event["cid"] in self.seen:
+            return None
+        self.seen.append(event["cid"])
+        return event
+
+    def snapshot(self) -> Any:
+        return self.seen
+
+    def restore(self, state: Any) -> None:
+        self.seen = state
+
+
+class SharedExitsAtOpen(Once):
+    """Ends the state host as it is opened."""
+
+    def open(self) -> None:
+        if not self.params.mended.exists():
+            os._exit(3)
+        super().open()
+
+
+class OpenRaises(Once):
+    """Cannot be opened with bad parameters."""
+
+    def open(self) -> None:
+        if self.params.bad:
+            raise ValueError("bad is bad")
+        super().open()
+
+
+class CloseRaises(Once):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        raise RuntimeError("it does not close")
+
+
+class CannotBeKept(Once):
+    """Can keep an empty memory only, until it is mended."""
+
+    def snapshot(self) -> Any:
+        return self.seen if self.params.mended.exists() else [object() for _ in self.seen]
+
+
+class KeepsNothing(SharedMiddleware):
+    """Has no snapshot and no restore."""
+
+    def handle(self, event: Event) -> Event | None:
+        return event

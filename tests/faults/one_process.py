@@ -1,0 +1,92 @@
+"""The daemon's storage and pipeline in the process of the test, with real workers; no HTTP."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from service.block import Submission
+from service.dead_letter_file import DeadLetterFile
+from service.finishing import storage_to_start
+from service.pipeline import Pipeline
+from service.settings import Settings
+from service.signals import Stop
+
+LIMIT: Final = 30.0
+"""Seconds that anything may take."""
+
+FILE: Final = "service.sinks.ndjson:NdjsonSink"
+
+
+class OneProcess:
+    """One life after the other over one directory."""
+
+    def __init__(self, directory: Path, sink: str = FILE) -> None:
+        self.directory = directory
+        self._sink = sink
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def kept(self) -> bytes:
+        return (self.directory / "kept.ndjson").read_bytes()
+
+    def settings(self, *steps: Mapping[str, Any]) -> Settings:
+        params = {"path": self.directory / "kept.ndjson"}
+        return Settings.model_validate(
+            {
+                "middleware": steps,
+                "sink": [{"name": "kept", "use": self._sink, "params": params}],
+                "workers": {"count": 2},
+                "state": {"directory": self.directory / "var", "reserve": 1},
+                "block": {"linger": 0},
+            }
+        )
+
+    def pipeline(self, *steps: Mapping[str, Any], left_out: Collection[str] = ()) -> Pipeline:
+        """Start as a daemon does, but for what it starts; raises PipelineFailed."""
+        settings = self.settings(*steps)
+        left = tuple(each for each in settings.middleware if each.name not in left_out)
+        storage = storage_to_start(
+            settings,
+            DeadLetterFile(self.directory / "dead"),
+            Stop(),
+            left_out=left_out,
+        )
+        return Pipeline(settings.model_copy(update={"middleware": left}), storage, lambda: None)
+
+    @contextmanager
+    def life(self, *steps: Mapping[str, Any], left_out: Collection[str] = ()) -> Iterator[Pipeline]:
+        """Live one life, and stop it at once."""
+        pipeline = self.pipeline(*steps, left_out=left_out)
+        try:
+            pipeline.start()
+            pipeline.wait_until(lambda: pipeline.ready, lambda: True)
+            yield pipeline
+        finally:
+            pipeline.stop()
+
+    def killed(self, pipeline: Pipeline) -> None:
+        """Leave the directory as a kill would now: call where nothing is written, then stop."""
+        copy = self.directory.with_name(f"{self.directory.name}-killed")
+        shutil.copytree(self.directory, copy, ignore=shutil.ignore_patterns("run-*"))
+        pipeline.stop()
+        shutil.rmtree(self.directory)
+        copy.rename(self.directory)
+
+
+def accept(pipeline: Pipeline, *cids: int) -> bytes:
+    """Have one block of events confirmed; returns their lines."""
+    lines = [json.dumps({"cid": cid, "time": 1.0}).encode() + b"\n" for cid in cids]
+    data = b"".join(lines)
+    submission = Submission("test", data, len(lines), 1, 1.8e9, None, patient=False)
+    pipeline.queue.submit(submission, limit=0).result(LIMIT)
+    return data
+
+
+def settle(pipeline: Pipeline) -> None:
+    """Wait until all that was accepted is emitted; raises PipelineFailed."""
+    pipeline.wait_until(lambda: pipeline.statistics.totals().in_flight == 0, lambda: True)

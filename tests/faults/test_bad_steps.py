@@ -1,0 +1,176 @@
+"""Steps that make a start or a switch impossible: every end is bounded, named, and has a way on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from middleware.errors import ConfigurationError
+from service.configured import check_settings
+from service.errors import PipelineFailed
+from tests.faults.one_process import OneProcess, accept, settle
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses() -> Iterator[None]:
+    with (
+        patch("service.worker_pool.LONGEST_PAUSE", 0.0),
+        patch("service.guardian.LONGEST_PAUSE", 0.0),
+    ):
+        yield
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> OneProcess:
+    return OneProcess(tmp_path / "life")
+
+
+def step(one: OneProcess, kind: str, **params: Any) -> dict[str, Any]:
+    """Return a step called ``odd`` of a class in ``bad_steps``."""
+    params = {"mended": str(one.directory / "mended"), **params}
+    return {"name": "odd", "use": f"tests.faults.bad_steps:{kind}", "params": params}
+
+
+@pytest.mark.parametrize(
+    ("kind", "who"), [("ExitsAtOpen", "a worker"), ("SharedExitsAtOpen", "the state host")]
+)
+def test_a_step_that_ends_its_process_as_it_is_opened_ends_the_start(
+    one: OneProcess, kind: str, who: str
+) -> None:
+    odd = step(one, kind)
+    with pytest.raises(PipelineFailed) as failed, one.life(odd):
+        pass
+    message = str(failed.value)
+    assert who in message
+    assert "exit code 3" in message
+    assert "6 in a row" in message
+    assert "while odd was opened" in message
+    assert "penstock run --without odd" in message
+    with one.life(odd, left_out=["odd"]) as pipeline:
+        lines = accept(pipeline, 1, 1)
+        settle(pipeline)
+    assert one.kept == lines
+
+
+def test_a_close_that_raises_is_passed_over(one: OneProcess) -> None:
+    with one.life(step(one, "CloseRaises")) as pipeline:
+        first = accept(pipeline, 1, 2)
+        other = {"mended": str(one.directory / "other")}
+        pipeline.intake.switch(lambda chain, _: chain.switched("odd", params=other))
+        accept(pipeline, 1, 2)
+        pipeline.switch("odd", reset=True)
+        last = accept(pipeline, 1, 2)
+        settle(pipeline)
+        assert pipeline.keeper.restarts == 0
+    assert one.kept == first + last
+
+
+def test_an_open_that_raises_in_the_state_host_stops_once_with_its_name(one: OneProcess) -> None:
+    """What a switch tries out may still go wrong where it counts."""
+    odd = step(one, "OpenRaises")
+    with (  # noqa: PT012 - wherever
+        pytest.raises(PipelineFailed, match="bad is bad") as failed,
+        one.life(odd) as pipeline,
+    ):
+        first = accept(pipeline, 1)
+        pipeline.intake.switch(lambda chain, _: chain.switched("odd", params={"bad": True}))
+        lines = accept(pipeline, 2, 2)
+        settle(pipeline)
+    assert pipeline.keeper.restarts == 0
+    assert "odd cannot be opened: ValueError: bad is bad (at " in str(failed.value)
+    assert "penstock run --without odd" in str(failed.value)
+    with one.life(odd, left_out=["odd"]) as pipeline:
+        settle(pipeline)
+    assert one.kept == first + lines
+
+
+def test_a_step_that_has_no_snapshot_is_refused_by_the_check(one: OneProcess) -> None:
+    with pytest.raises(ConfigurationError, match="KeepsNothing: has no snapshot"):
+        check_settings(one.settings(step(one, "KeepsNothing")))
+
+
+@pytest.mark.parametrize("pending", [True, False], ids=["before the barrier", "after it"])
+@pytest.mark.parametrize("way", ["mended", "without", "removed"])
+def test_a_memory_that_cannot_be_kept_stops_with_ways_that_work(
+    one: OneProcess, way: str, pending: bool
+) -> None:
+    odd = step(one, "CannotBeKept")
+    with (  # noqa: PT012 - wherever
+        pytest.raises(PipelineFailed) as failed,
+        one.life(odd) as pipeline,
+    ):
+        lines = accept(pipeline, 1, 2)
+        if not pending:
+            settle(pipeline)
+        pipeline.checkpoint()
+        pipeline.wait_until(lambda: False, lambda: True)
+    message = str(failed.value)
+    assert "odd: its memory cannot be kept: TypeError" in message
+    assert "nothing that was confirmed is lost" in message
+    if way == "removed":
+        with pytest.raises(PipelineFailed, match="penstock run --without odd"):
+            one.pipeline()
+    if way == "mended":
+        (one.directory / "mended").touch()
+    left_out = [] if way == "mended" else ["odd"]
+    with one.life(odd, left_out=left_out) as pipeline:
+        more = accept(pipeline, 1, 3)
+        settle(pipeline)
+    third = more.splitlines(keepends=True)[1]
+    assert one.kept == lines + (third if way == "mended" else more)
+
+
+def test_a_class_that_is_gone_is_named_before_anything_is_written(
+    one: OneProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    (one.directory / "mended").touch()
+    odd = step(one, "CannotBeKept")
+    with one.life(odd) as pipeline:
+        lines = accept(pipeline, 1, 2)
+        one.killed(pipeline)
+    before = one.kept
+    gone = patch("tests.faults.bad_steps.CannotBeKept", None)
+    with gone, pytest.raises(PipelineFailed) as failed:
+        one.pipeline()
+    assert one.kept == before
+    assert "odd: 1 blocks that were accepted before need it" in str(failed.value)
+    assert "penstock run --without odd" in str(failed.value)
+    with gone, one.life(left_out=["odd"]) as pipeline:
+        more = accept(pipeline, 1, 2)
+        settle(pipeline)
+    assert one.kept == lines + more
+    assert "pass it undecided" in caplog.text
+
+
+def test_what_was_left_out_once_begins_anew_when_it_comes_again(one: OneProcess) -> None:
+    (one.directory / "mended").touch()
+    odd = step(one, "CannotBeKept")
+    with one.life(odd) as pipeline:
+        first = accept(pipeline, 1)
+        settle(pipeline)
+        one.killed(pipeline)
+    with one.life(odd, left_out=["odd"]) as pipeline:
+        second = accept(pipeline, 1, 1)
+        settle(pipeline)
+        one.killed(pipeline)
+    with one.life(odd) as pipeline:
+        third = accept(pipeline, 1)
+        settle(pipeline)
+        one.killed(pipeline)
+    with one.life(odd) as pipeline:
+        accept(pipeline, 1)
+        settle(pipeline)
+    assert one.kept == first + second + third
+
+
+def test_a_name_that_stands_for_nothing_is_refused(one: OneProcess) -> None:
+    with pytest.raises(ConfigurationError, match="no middleware, sink or source called 'nobody'"):
+        one.pipeline(left_out=["nobody"])
+    with pytest.raises(ConfigurationError, match="no sink is left"):
+        one.pipeline(left_out=["kept"])
