@@ -24,6 +24,7 @@ from service.chain import ChainVersion
 from service.disk import write_all
 from service.errors import OutcomeUnknown, PipelineFailed
 from service.journal.entry import Configuration
+from service.privacy import make_file, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class CheckpointFiles:
 
         Raises PipelineFailed when there are some and none can be read.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self._directory)
         for unfinished in self._directory.glob("*.unfinished"):
             unfinished.unlink()
         found = self._files()
@@ -106,8 +107,8 @@ class CheckpointFiles:
         memory = checkpoint.memory or b""  # encoded, it is never empty
         length = _LENGTH.pack(len(head))
         crc = zlib.crc32(memory, zlib.crc32(length + head))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        descriptor = os.open(unfinished, flags, 0o600)
+        make_file(unfinished)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
             for piece in (MAGIC, _CRC.pack(crc), length, head, memory):
                 write_all(descriptor, piece)

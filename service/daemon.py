@@ -184,7 +184,10 @@ class Daemon:
         """Forget the dead letters that were decided long ago, as the journal forgets events."""
         if self._storage.checkpoints is not None:
             before = time.time() - self._settings.state.retention_age
-            self._dead_letters.purge(before, self._storage.checkpoints.oldest_block)
+            try:
+                self._dead_letters.purge(before, self._storage.checkpoints.oldest_block)
+            except OSError as error:
+                log.warning("old dead letters cannot be purged now: %s", error)
 
     def _wind_up(self, server: HttpServer) -> bool:
         """Stop taking in, emit what was accepted, then stop answering; in this order.

@@ -3,59 +3,76 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final, Literal
 
 import apsw
 
+from service.disk import sync_directory
 from service.errors import PipelineFailed, QueueClosed
+from service.privacy import make_file
 
-BUSY_LIMIT: Final = 10_000
-"""Milliseconds that one connection waits for another."""
+log = logging.getLogger(__name__)
 
+BUSY_LIMIT: Final = 1_000
+"""Milliseconds that one connection waits for another; whoever asked may ask again."""
+
+LARGE_LOG: Final = 64 << 20
+"""Bytes of a write-ahead log that somebody's reading keeps from being folded; said in the log."""
+
+_BUSY: Final = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 _ERRNO: Final[dict[type[apsw.Error], int]] = {
     apsw.FullError: errno.ENOSPC,
     apsw.IOError: errno.EIO,
     apsw.CantOpenError: errno.EIO,
     apsw.ReadOnlyError: errno.EROFS,
     apsw.PermissionsError: errno.EACCES,
-    apsw.BusyError: errno.EAGAIN,
-    apsw.LockedError: errno.EAGAIN,
-    apsw.ProtocolError: errno.EAGAIN,
-}
+} | dict.fromkeys(_BUSY, errno.EAGAIN)
 """What can pass: it is worth trying again."""
 
 
 class Database:
     """A connection that one thread at a time uses.
 
-    OSError when the disk is full, cannot be read or written, or another connection is too busy:
-    what was asked did not happen. PipelineFailed when the file is damaged. QueueClosed while it is
-    not open.
+    OSError when the disk is full, cannot be read or written, or (EAGAIN) another connection is too
+    busy: what was asked did not happen. PipelineFailed when the file is damaged. QueueClosed while
+    it is not open.
     """
 
     def __init__(self, path: Path, synchronous: Literal["full", "normal"]) -> None:
         """Let each commit survive a loss of power when ``full``.
 
-        When ``normal``, it does from the next ``checkpoint`` on, which another connection makes.
+        When ``normal``, it does from the next ``sync`` on, of any connection.
         """
         self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
         self._synchronous = synchronous
         self._lock = Lock()
         self._connection: apsw.Connection | None = None
+        self._is_large = False
 
     def open(self) -> None:
-        """Open the file, made when missing."""
+        """Open the file, made when missing; one that is open stays so."""
         with self._lock, self._errors():
+            if self._connection is not None:
+                return
+            with suppress(FileNotFoundError):  # a missing folder: SQLite says so in its own words
+                make_file(self._path)
             connection = apsw.Connection(str(self._path))
-            connection.set_busy_timeout(BUSY_LIMIT)
-            connection.pragma("journal_mode", "wal")
-            connection.pragma("synchronous", self._synchronous)
-            if self._synchronous == "normal":
-                connection.wal_autocheckpoint(0)  # one checkpoint refuses to run beside another
+            try:
+                connection.set_busy_timeout(BUSY_LIMIT)
+                connection.pragma("journal_mode", "wal")
+                connection.pragma("synchronous", self._synchronous)
+                connection.pragma("journal_size_limit", LARGE_LOG)
+                connection.wal_autocheckpoint(0)  # ``sync`` does that, in the checkpointer's thread
+            except apsw.Error:
+                connection.close()
+                raise
             self._connection = connection
 
     @contextmanager
@@ -79,10 +96,18 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def checkpoint(self) -> None:
-        """Return when every commit so far, of any connection, survives a loss of power."""
-        with self.reading() as connection:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+    def sync(self) -> None:
+        """Return when every commit so far, of any connection, survives a loss of power.
+
+        1. The write-ahead log is synced, which nobody who reads or writes can hold up.
+        2. It is copied into the database as far as nobody is still reading what was there before;
+           what is left of it is copied the next time.
+        """
+        with self._errors():
+            self._sync_log()
+        with self.reading() as connection, suppress(apsw.FullError, *_BUSY):
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._tell_size()
 
     def close(self) -> None:
         """Close the connection."""
@@ -90,6 +115,31 @@ class Database:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    def _sync_log(self) -> None:
+        # SQLite holds no lock on the log: to close another descriptor of it gives none back.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            sync_directory(self._path.parent)
+
+    def _tell_size(self) -> None:
+        try:
+            size = self._log.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size > LARGE_LOG and not self._is_large:
+            log.warning(
+                "%s: has %s MiB and grows, since another process has been reading %s for long; "
+                "end it (a sqlite3 shell, a backup), and the file gets smaller by itself",
+                self._log,
+                size >> 20,
+                self._path.name,
+            )
+        self._is_large = size > LARGE_LOG
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -105,4 +155,5 @@ class Database:
             raise PipelineFailed(message) from error
         except tuple(_ERRNO) as error:
             number = next(number for kind, number in _ERRNO.items() if isinstance(error, kind))
-            raise OSError(number, str(error), str(self._path)) from error
+            what = "another process holds a lock on it" if isinstance(error, _BUSY) else str(error)
+            raise OSError(number, what, str(self._path)) from error

@@ -11,54 +11,43 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
+from service import dead_letter_tables as tables
 from service.block import Block, Offset
 from service.database import Database
+from service.dead_letter_tables import (
+    FROM_LETTERS,
+    FROM_WHOLE,
+    SELECT,
+    STATUS,
+    WHOLE,
+    NewLetter,
+    traceback_of,
+)
 from service.dead_letters import LetterId, describe, readable, writable
 from service.origins import Origin
 from service.passage import DeadLetter
+from service.privacy import make_folder
+
+if TYPE_CHECKING:
+    import apsw
+
+log = logging.getLogger(__name__)
 
 MOST: Final = 1_000
 """Letters that are listed, or deleted, at once."""
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS dead_letters (
-    block INTEGER NOT NULL,
-    row INTEGER NOT NULL,
-    sink TEXT NOT NULL DEFAULT '',
-    source TEXT NOT NULL,
-    line INTEGER NOT NULL,
-    path TEXT,
-    received REAL NOT NULL,
-    reason TEXT NOT NULL,
-    middleware TEXT,
-    attempts INTEGER NOT NULL,
-    status TEXT NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'redriven', 'discarded')),
-    redriven_as TEXT,
-    changed_at REAL NOT NULL,
-    event_bytes INTEGER NOT NULL,
-    traceback TEXT,
-    event BLOB NOT NULL,
-    PRIMARY KEY (block, row, sink)
-) STRICT;
-CREATE INDEX IF NOT EXISTS dead_letters_by_status ON dead_letters (status, block, row, sink);
-"""
-_BRIEF: Final = (
-    "SELECT block, row, sink, source, line, path, received, reason, middleware, attempts, status,"
-    " redriven_as, changed_at, event_bytes, length(event)"
-)
-_INSERT: Final = """
-INSERT INTO dead_letters (block, row, sink, source, line, path, received, reason, middleware,
-    attempts, changed_at, event_bytes, traceback, event)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (block, row, sink) DO NOTHING
-"""
 
 
 class Status(StrEnum):
@@ -70,12 +59,16 @@ class Status(StrEnum):
 
 
 class Selection(NamedTuple):
-    """Which letters are meant; None means any. ``whole``: only those that can be re-driven."""
+    """Which letters are meant; None means any.
+
+    ``whole``: only those that can be re-driven. ``upto``: the last one in the order of ids.
+    """
 
     status: Status | None = None
     middleware: str | None = None
     source: str | None = None
     whole: bool = False
+    upto: LetterId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +111,52 @@ class DeadLetterStore:
         self._stream = Database(path, "normal")
         self._durable = Database(path, "full")
         self._last = 0
+        self._opening = Lock()
+        self._unread: int | None = None
+        """The position's block, until what was written after it is deleted."""
 
     def open(self, position: Any) -> None:
         """Open the database, and delete what will be found again after ``position``.
 
         Only what waits goes: decisions stay, and so do refusals, or the sink would be asked again.
+        While another process holds a lock, that is left for later: whatever comes first waits.
         """
-        self._last = 0 if position is None else position["block"]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._last = self._unread = 0 if position is None else position["block"]
+        make_folder(self._path.parent)
+        try:
+            self._take_up()
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+            log.warning("%s; the first dead letter waits for it", error)
+
+    def _take_up(self) -> None:
+        """Do what ``open`` could not do yet, before anything is read or written."""
+        with self._opening:
+            if self._unread is not None:
+                self._prepare(self._unread)
+                self._unread = None
+
+    def _prepare(self, last: int) -> None:
         self._durable.open()
         self._stream.open()
         with self._durable.transaction() as database:
-            database.execute(_SCHEMA)
+            tables.prepare(database)
             database.execute(
-                "DELETE FROM dead_letters WHERE block > ? AND sink = '' AND status = 'waiting'",
-                (self._last,),
+                "DELETE FROM letters WHERE block > ? AND sink = '' AND status = 0", (last,)
             )
+
+    @contextmanager
+    def _reading(self, database: Database) -> Iterator[apsw.Connection]:
+        self._take_up()
+        with database.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def _changing(self, database: Database) -> Iterator[apsw.Connection]:
+        self._take_up()
+        with database.transaction() as connection:
+            yield connection
 
     def write(
         self,
@@ -142,9 +165,9 @@ class DeadLetterStore:
         origin: Callable[[Block, int], Origin],
     ) -> None:
         """Keep what the border or the chain turned away of one block, all or none."""
-        values = [self._values("", block, letter, origin) for letter in letters]
-        with self._stream.transaction() as database:
-            database.executemany(_INSERT, values)
+        new = [self._new("", block, letter, origin) for letter in letters]
+        with self._changing(self._stream) as database:
+            tables.insert(database, new, self._clock())
         self._last = max(self._last, block.number)
 
     def refuse(
@@ -155,14 +178,14 @@ class DeadLetterStore:
         origin: Callable[[Block, int], Origin],
     ) -> None:
         """Keep an event that a sink refuses; it survives a loss of power on return."""
-        with self._durable.transaction() as database:
-            database.execute(_INSERT, self._values(sink, block, letter, origin))
+        with self._changing(self._durable) as database:
+            tables.insert(database, [self._new(sink, block, letter, origin)], self._clock())
 
     def refused(self, sink: str, block: int) -> frozenset[int]:
         """Return the rows of a block that a sink refused before, whatever was decided since."""
-        with self._stream.reading() as database:
+        with self._reading(self._stream) as database:
             found = database.execute(
-                "SELECT row FROM dead_letters WHERE block = ? AND sink = ?", (block, sink)
+                "SELECT row FROM letters WHERE block = ? AND sink = ?", (block, sink)
             )
             return frozenset(row for (row,) in found)
 
@@ -172,10 +195,12 @@ class DeadLetterStore:
 
     def flush(self) -> None:
         """Return when all that was written will survive a loss of power."""
-        self._durable.checkpoint()
+        if self._unread is None:
+            self._durable.sync()
 
     def close(self) -> None:
         """Close the database."""
+        self._unread = None
         self._stream.close()
         self._durable.close()
 
@@ -190,36 +215,40 @@ class DeadLetterStore:
         """Return at most ``limit`` letters in the order of ids, those that follow ``after``."""
         conditions = ["1"]
         values: list[Any] = []
-        for name in ("status", "middleware", "source"):
+        if selection.status is not None:
+            conditions.append("status = ?")
+            values.append(STATUS.index(selection.status))
+        for name in ("middleware", "source"):
             if (wanted := getattr(selection, name)) is not None:
                 conditions.append(f"{name} = ?")
-                values.append(str(wanted))
+                values.append(wanted)
         if selection.whole:
-            conditions.append("length(event) = event_bytes")
+            conditions.append("event_bytes IS NULL")
         if after is not None:
             conditions.append(f"(block, row, sink) {'<' if newest_first else '>'} (?, ?, ?)")
             values.extend(after)
+        if selection.upto is not None:
+            conditions.append("(block, row, sink) <= (?, ?, ?)")
+            values.extend(selection.upto)
         way = "DESC" if newest_first else "ASC"
         query = (
-            f"{_BRIEF}, NULL, x'' FROM dead_letters WHERE {' AND '.join(conditions)}"
+            f"{SELECT}, NULL, NULL, x'' {FROM_LETTERS} WHERE {' AND '.join(conditions)}"
             f" ORDER BY block {way}, row {way}, sink {way} LIMIT ?"
         )
-        with self._durable.reading() as database:
+        with self._reading(self._durable) as database:
             return [_stored(row) for row in database.execute(query, (*values, min(limit, MOST)))]
 
     def get(self, letter_id: LetterId) -> StoredLetter | None:
         """Return one letter with all that is known, None when there is none."""
-        query = (
-            f"{_BRIEF}, traceback, event FROM dead_letters WHERE block = ? AND row = ? AND sink = ?"
-        )
-        with self._durable.reading() as database:
+        query = f"{SELECT} {WHOLE} {FROM_WHOLE} WHERE block = ? AND row = ? AND sink = ?"
+        with self._reading(self._durable) as database:
             return next(map(_stored, database.execute(query, letter_id)), None)
 
     def counts(self) -> dict[Status, int]:
         """Return how many letters there are of each status."""
-        with self._durable.reading() as database:
-            found = database.execute("SELECT status, count(*) FROM dead_letters GROUP BY status")
-            return dict.fromkeys(Status, 0) | {Status(status): number for status, number in found}
+        with self._reading(self._durable) as database:
+            found = database.execute("SELECT status, count(*) FROM letters GROUP BY status")
+            return dict.fromkeys(Status, 0) | {Status(STATUS[each]): count for each, count in found}
 
     def mark_redriven(self, accepted: Mapping[LetterId, Offset]) -> None:
         """Mark letters whose events were accepted again, each with its new offset.
@@ -227,22 +256,22 @@ class DeadLetterStore:
         Also one that was discarded meanwhile: that its event was accepted is the truth.
         """
         query = (
-            "UPDATE dead_letters SET status = 'redriven', redriven_as = ?, changed_at = ?"
-            " WHERE block = ? AND row = ? AND sink = ? AND status != 'redriven'"
+            "UPDATE letters SET status = 1, redriven_as = ?, changed_at = ?"
+            " WHERE block = ? AND row = ? AND sink = ? AND status != 1"
         )
         now = self._clock()
         values = [(str(offset), now, *letter_id) for letter_id, offset in accepted.items()]
-        with self._durable.transaction() as database:
+        with self._changing(self._durable) as database:
             database.executemany(query, values)
 
     def discard(self, ids: Iterable[LetterId]) -> None:
         """Mark letters, of those that wait, as of no further interest."""
         query = (
-            "UPDATE dead_letters SET status = 'discarded', changed_at = ?"
-            " WHERE block = ? AND row = ? AND sink = ? AND status = 'waiting'"
+            "UPDATE letters SET status = 2, changed_at = ?"
+            " WHERE block = ? AND row = ? AND sink = ? AND status = 0"
         )
         now = self._clock()
-        with self._durable.transaction() as database:
+        with self._changing(self._durable) as database:
             database.executemany(query, [(now, *letter_id) for letter_id in ids])
 
     def purge(self, before: float, upto: int = 2**62) -> int:
@@ -251,45 +280,44 @@ class DeadLetterStore:
         Only of blocks ``upto`` the oldest checkpoint kept: one that comes again needs its letters.
         """
         query = (
-            "DELETE FROM dead_letters WHERE rowid IN (SELECT rowid FROM dead_letters"
-            " WHERE status IN ('redriven', 'discarded') AND changed_at < ? AND block <= ? LIMIT ?)"
+            "DELETE FROM letters WHERE (block, row, sink) IN (SELECT block, row, sink FROM letters"
+            " WHERE status != 0 AND changed_at < ? AND block <= ? LIMIT ?)"
         )
         purged = 0
         while True:  # in pieces, so that the stream need not wait long
-            with self._durable.transaction() as database:
+            with self._changing(self._durable) as database:
                 database.execute(query, (before, upto, MOST))
                 changes = database.changes()
-            purged += changes
-            if changes < MOST:
-                return purged
+                purged += changes
+                if changes < MOST:
+                    if purged:
+                        tables.remove_unnamed(database)
+                    return purged
 
-    def _values(
+    def _new(
         self,
         sink: str,
         block: Block,
         letter: DeadLetter,
         origin: Callable[[Block, int], Origin],
-    ) -> tuple[Any, ...]:
-        source, line, received, path = origin(block, letter.row)
-        event = letter.event[: self._longest]
-        values = (
-            *(block.number, letter.row, sink, source, line, path, received, letter.reason),
-            *(letter.middleware, letter.attempts, self._clock()),
-            *(len(letter.event), letter.traceback, event),
-        )
-        return tuple(map(writable, values))
+    ) -> NewLetter:
+        row, event, *why = msgspec.structs.astuple(letter)
+        kept = DeadLetter(row, event[: self._longest], *map(writable, why))
+        place = Origin(*map(writable, origin(block, row)))
+        return NewLetter(LetterId(block.number, row, sink), kept, place, len(event))
 
 
 def _stored(row: Any) -> StoredLetter:
     block, number, sink, source, line, path, received, reason, middleware, attempts, *rest = row
-    status, redriven_as, changed, event_bytes, event_kept, traceback, event = rest
+    status, redriven_as, changed, event_bytes, whole, frames, error, event = rest
+    traceback = traceback_of(frames, error)
     return StoredLetter(
         id=LetterId(block, number, sink),
         letter=DeadLetter(number, event, reason, middleware, attempts, traceback),
         origin=Origin(source, line, received, path),
-        status=Status(status),
+        status=Status(STATUS[status]),
         redriven_as=redriven_as,
         changed=changed,
         event_bytes=event_bytes,
-        whole=event_kept == event_bytes,
+        whole=bool(whole),
     )

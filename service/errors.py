@@ -6,6 +6,7 @@
         ``QueueFull``           there is no room now; try again later
         ``QueueClosed``         the daemon is stopping
         ``StorageFull``         the disk has too little room left; make some
+            ``StorageBusy``         another process holds a lock on a file; end it
         ``KeyReused``           an idempotency key came again with other events
     ``ProcessLost``         while events flow: a worker or the state host died; it is replaced
     ``SinkFailed``          while events flow: a sink cannot write now; it is tried again
@@ -36,6 +37,10 @@ class QueueClosed(NotAccepted):
 
 class StorageFull(NotAccepted):
     """The disk is full, or nearly: nothing new is taken in until there is room."""
+
+
+class StorageBusy(StorageFull):
+    """Another process holds a lock on a file of the journal: nothing was kept, try again."""
 
 
 class KeyReused(NotAccepted):

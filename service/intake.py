@@ -81,6 +81,7 @@ class Intake:
         self._after = 0
         self._without: frozenset[str] = frozenset()
         self._floor = 0
+        self._held_back = False
         self.recovered = Event()
         """Set once all that the journal holds has its place again."""
         self.last_recovered = 0
@@ -211,7 +212,7 @@ class Intake:
                 self._space.check()
                 self._commit(taken)
             except StorageFull as error:
-                self._queue.refuse(str(error))
+                self._hold_back(error)
                 taken = [waiting for waiting in taken if not _give_back(waiting, error)]
                 if taken and self._stopping.wait(SPACE_LOOK):
                     for waiting in taken:
@@ -278,23 +279,32 @@ class Intake:
         self._dispatcher.accept(block)
 
     def _wait_for_space(self) -> bool:
-        """Wait until the disk has more than the reserve; False when the daemon stops meanwhile."""
-        told = False
+        """Wait until the journal can be written; False when the daemon stops meanwhile.
+
+        That is: the disk has more than the reserve, and nobody else holds a lock.
+        """
         while True:
             try:
                 self._space.check()
+                if self._held_back:
+                    self._journal.check_lock()
             except StorageFull as error:
-                self._queue.refuse(str(error))
-                if not told:
-                    log.error("%s; what was accepted is still emitted", error)  # noqa: TRY400 - it is no defect
-                    told = True
+                self._hold_back(error)
                 if self._queue.closed or self._stopping.wait(SPACE_LOOK):
                     return False
                 continue
-            if told:
-                log.warning("there is room on the disk again: new input is accepted")
+            if self._held_back:
+                log.warning("new input is accepted again")
+                self._held_back = False
             self._queue.refuse(None)
             return True
+
+    def _hold_back(self, error: StorageFull) -> None:
+        """Let nothing new in, and say why once."""
+        self._queue.refuse(str(error))
+        if not self._held_back:
+            log.error("%s; what was accepted is still emitted", error)
+            self._held_back = True
 
 
 def _together(submissions: list[Submission]) -> bytes | FileRange:

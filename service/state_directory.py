@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,21 +17,28 @@ import msgspec
 from service.chain import ChainVersion
 from service.checkpoint import Checkpoint, CheckpointFiles
 from service.dead_letters import DeadLetters
-from service.errors import PipelineFailed
+from service.errors import PipelineFailed, StorageBusy
 from service.free_space import FreeSpace
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.journal.unkept import UnkeptJournal
+from service.privacy import keep_private, open_lock
 from service.recovery import Recovered, adopt, forget, recover
 from service.runtime_directory import remove_earlier
 from service.settings import StateSettings
 from service.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 SEGMENTS: Final = 8
 """The journal is cut into about so many files, each of which can be given back whole."""
 
 SEGMENT_BYTES: Final = (2**20, 2**26)
 """How small and how large such a file may be."""
+
+
+LOCK_LOOK: Final = 0.2
+"""Seconds between two looks whether another process still holds a lock at the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +123,14 @@ class Storage:
 
 
 def lock_directory(directory: Path) -> TextIO:
-    """Hold a state directory for this process alone; raises PipelineFailed."""
+    """Hold a state directory for this process, and this user, alone; raises PipelineFailed."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "lock").open("a+")
+        keep_private(directory)
+        lock = os.fdopen(open_lock(directory / "lock"), "r+")
     except OSError as error:
         problem = f"cannot be used as state.directory: {error.strerror}"
-        message = f"{directory.absolute()}: {problem}"
+        path = Path(error.filename or directory)
+        message = f"{path.absolute()}: {problem}"
         raise PipelineFailed(message) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,6 +159,7 @@ def open_storage(
     """Read what a state directory holds, which must be locked; raises PipelineFailed.
 
     The steps ``without`` are left out of what it tells, as they are of ``configured``.
+    Waits while another process holds a lock on the journal.
     """
     journal_folder, checkpoint_folder = journal_directory(state), state.directory / "checkpoints"
     if state.durability == "off":
@@ -164,9 +175,26 @@ def open_storage(
         return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
     journal = open_journal(state)
     checkpoints = CheckpointFiles(checkpoint_folder)
-    recovered = recover(journal, checkpoints, configured, frozenset(without))
+    recovered = _recovered(journal, checkpoints, configured, frozenset(without))
     space = FreeSpace(state.directory, state.reserve)
     return Storage(journal, checkpoints, dead_letters, space, recovered)
+
+
+def _recovered(
+    journal: Journal,
+    checkpoints: CheckpointFiles,
+    configured: Configuration,
+    without: frozenset[str],
+) -> Recovered:
+    told = False
+    while True:
+        try:
+            return recover(journal, checkpoints, configured, without)
+        except StorageBusy as error:
+            if not told:
+                log.warning("%s; the start waits for that", error)
+                told = True
+            time.sleep(LOCK_LOOK)
 
 
 def journal_directory(state: StateSettings) -> Path:

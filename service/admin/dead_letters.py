@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
@@ -31,6 +31,28 @@ def _letter_id(value: object) -> LetterId:
 Id = Annotated[LetterId, PlainValidator(_letter_id)]
 
 
+class Page(NamedTuple):
+    """Where the next request about all letters goes on, and the last letter that it is about.
+
+    Written ``1234.17..2001.5``: those that come meanwhile, as of events that fail again, are not
+    meant.
+    """
+
+    after: LetterId
+    upto: LetterId | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> Page:
+        """Return the page written as ``value``; raises ValueError."""
+        if not isinstance(value, str):
+            return cls(_letter_id(value))
+        after, _, upto = value.partition("..")
+        return cls(_letter_id(after), _letter_id(upto) if upto else None)
+
+    def __str__(self) -> str:
+        return f"{self.after}..{self.upto}"
+
+
 class Query(BaseModel):
     """What a list may be asked for."""
 
@@ -46,7 +68,8 @@ class Query(BaseModel):
 class Decision(BaseModel):
     """Which letters a decision is about: those of ``offsets``, or all that wait, from the oldest.
 
-    At most ``MOST`` at once; ``next`` of the answer is then the ``after`` of the next request.
+    All are those that are there at the first request. At most ``MOST`` at once; ``next`` of the
+    answer is then the ``after`` of the next request.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,7 +78,7 @@ class Decision(BaseModel):
     all: bool = False
     middleware: str | None = None
     source: str | None = None
-    after: Id | None = None
+    after: Annotated[Page, PlainValidator(Page.parse)] | None = None
     reason: Reason = ""
 
     @model_validator(mode="after")
@@ -109,10 +132,13 @@ def dead_letters_api(
         what: str, decide: Callable[[list[LetterId]], list[Outcome]], *, whole: bool
     ) -> Response:
         decision = Decision.model_validate(read_body())
-        ids = decision.offsets
+        ids, upto = decision.offsets, None
         if decision.all:
-            wanted = Selection(Status.WAITING, decision.middleware, decision.source, whole)
-            ids = [each.id for each in store.find(wanted, decision.after, MOST, newest_first=False)]
+            after, upto = decision.after or (None, None)
+            if upto is None:
+                upto = next((each.id for each in store.find(limit=1)), LetterId(0, 0))
+            wanted = Selection(Status.WAITING, decision.middleware, decision.source, whole, upto)
+            ids = [each.id for each in store.find(wanted, after, MOST, newest_first=False)]
         outcomes = decide(ids)
         reason = decision.reason or "no reason given"
         done = sum(not each.detail for each in outcomes)
@@ -120,7 +146,8 @@ def dead_letters_api(
         log.info("%s: %d of %d dead letters from %s on (%s)", what, done, len(ids), first, reason)
         more = decision.all and len(ids) == MOST
         return jsonify(
-            results=[_described(each) for each in outcomes], next=str(ids[-1]) if more else None
+            results=[_described(each) for each in outcomes],
+            next=str(Page(ids[-1], upto)) if more else None,
         )
 
     return api

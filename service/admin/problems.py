@@ -13,6 +13,7 @@ from service.errors import (
     NotAccepted,
     OutcomeUnknown,
     QueueFull,
+    StorageBusy,
     StorageFull,
 )
 
@@ -48,6 +49,8 @@ def problem_of(error: PenstockError) -> Response:
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         case QueueFull():
             return _later(HTTPStatus.TOO_MANY_REQUESTS, error, seconds=1)
+        case StorageBusy():
+            return _later(HTTPStatus.SERVICE_UNAVAILABLE, error, seconds=5)
         case StorageFull():
             return _later(HTTPStatus.INSUFFICIENT_STORAGE, error, seconds=30)
         case NotAccepted():

@@ -12,7 +12,7 @@ from typing import Final
 import apsw
 
 from service.disk import sync_directory
-from service.errors import JournalDamaged, OutcomeUnknown, StorageFull
+from service.errors import JournalDamaged, OutcomeUnknown, StorageBusy, StorageFull
 
 UNFINISHED: Final = ".repaired"
 """The ending of a mended segment that has yet to take the damaged one's place."""
@@ -21,6 +21,9 @@ ADVICE: Final = (
     "nothing was changed; stop the daemon, look with `penstock journal verify`, "
     "then mend with `penstock journal repair` or bring the files back from a backup"
 )
+
+BUSY: Final = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
+"""What SQLite raises while another connection holds a lock: not now, and nothing has changed."""
 
 _NUMBER: Final = re.compile(r"\d{16}")
 
@@ -95,7 +98,9 @@ def reading(path: Path) -> Iterator[None]:
     """Name the segment in what SQLite raises, and tell damage from a disk that does not answer."""
     try:
         yield
-    except (apsw.IOError, apsw.BusyError, apsw.NoMemError) as error:
+    except BUSY as error:
+        raise _busy(path) from error
+    except (apsw.IOError, apsw.NoMemError) as error:
         if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHORT_READ:
             raise damaged(path, f"cut short ({error})") from error
         raise OutcomeUnknown(f"segment {path} cannot be read now: {error}") from error
@@ -105,9 +110,11 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell a full disk, which changes nothing, from any other failure to write."""
+    """Tell a full disk, or a lock, which change nothing, from any other failure to write."""
     try:
         yield
+    except BUSY as error:
+        raise _busy(path) from error
     except apsw.FullError as error:
         raise _full(path) from error
     except apsw.Error as error:
@@ -128,6 +135,12 @@ def half_way() -> Iterator[None]:
             f"the journal cannot be written: {error}; what was committed is there, start again"
         )
         raise OutcomeUnknown(message) from error
+
+
+def _busy(path: Path) -> StorageBusy:
+    return StorageBusy(
+        f"{path}: another process holds a lock on it; nothing of this was kept: end that process"
+    )
 
 
 def _full(path: Path) -> StorageFull:

@@ -20,6 +20,7 @@ from zlib import crc32
 
 from service.disk import sync_directory
 from service.journal.row import Link
+from service.privacy import make_file
 
 NAME: Final = "high-water"
 
@@ -53,6 +54,7 @@ class HighWaterMark:
 def create_mark(directory: Path, link: Link) -> None:
     """Make the file, whole or not at all, in place of another if there is one."""
     new = directory / f"{NAME}.new"
+    make_file(new)
     with new.open("wb") as file:
         for place in _PLACES:
             file.seek(place)

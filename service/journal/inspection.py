@@ -38,6 +38,7 @@ from service.journal.high_water import NAME, create_mark
 from service.journal.row import Entry, Row
 from service.journal.segment import write_file
 from service.journal.survey import Finding, Survey
+from service.privacy import make_folder
 
 __all__ = ["Finding", "Findings", "repair", "retained", "verify"]
 
@@ -95,7 +96,7 @@ def repair(directory: Path, aside: Path) -> list[Finding]:
             )
         if not found:
             return []
-        aside.mkdir(parents=True, exist_ok=True)
+        make_folder(aside)
         _mend(directory, survey.damaged, aside)
         if (survey.mark_damaged or survey.mark != survey.link) and survey.link is not None:
             _copy(directory / NAME, aside)

@@ -35,6 +35,7 @@ from service.journal.files import (
     writing,
 )
 from service.journal.high_water import NAME, HighWaterMark, create_mark
+from service.journal.keys import KeyFilters
 from service.journal.opening import read_mark, verified_end
 from service.journal.row import (
     BLOCK,
@@ -52,6 +53,7 @@ from service.journal.row import (
 )
 from service.journal.segment import Segment
 from service.journal.segment_cache import SegmentCache
+from service.privacy import make_folder
 
 __all__ = ["BLOCK", "GONE", "Entry", "Journal", "Key", "NewEntry"]
 
@@ -85,6 +87,7 @@ class Journal:
         self._lock = Lock()
         self._firsts: list[int] = []
         self._sealed = SegmentCache(directory)
+        self.filters = KeyFilters(directory)
         self._active: Segment | None = None
         self._active_bytes = 0
         self._active_time = 0.0
@@ -102,7 +105,7 @@ class Journal:
         """
         with self._lock, writing(self._directory):
             # 1. What half-done work left is removed; it was never a part of the journal.
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self._directory)
             remove_leftovers(self._directory)
             # 2. A new journal gets its mark first: segments without a mark have lost it.
             if not segments_in(self._directory) and not (self._directory / NAME).exists():
@@ -118,10 +121,15 @@ class Journal:
             self._link, self._active_bytes, self._active_time = end
             # 4. The lost numbers are used up, then the mark is where the journal is.
             self._active = Segment.to_write(paths[-1], full=self._full)
-            if mark.sequence > self._link.sequence:
-                self._give_up(mark)
-            self._mark = HighWaterMark(self._directory)
+            try:
+                if mark.sequence > self._link.sequence:
+                    self._give_up(mark)
+                self._mark = HighWaterMark(self._directory)
+            except StorageFull:  # so that it can be opened again
+                self._active.close()
+                raise
             self._mark.write(self._link)
+            self.filters.want(*self._firsts[:-1])
             self._why_refused = ""
 
     def close(self) -> None:
@@ -133,6 +141,7 @@ class Journal:
             with self._lock:
                 self._why_refused = self._why_refused or "it was closed"
                 self._sealed.close()
+                self.filters.close()
                 if self._active is not None:
                     self._active.close()
                 if self._mark is not None:
@@ -166,6 +175,11 @@ class Journal:
                     mark.write(link)
                     segment.fold()
             return link.sequence
+
+    def check_lock(self) -> None:
+        """Raise StorageBusy while another process keeps all others from writing."""
+        with self._lock, self._changing() as (active, _):
+            active.check_lock()
 
     def sync(self) -> None:
         """Let everything appended, and the mark, survive power loss."""
@@ -214,20 +228,7 @@ class Journal:
         """Return the last block that came with an idempotency key, and the key as it came."""
         with self._lock:
             self._refuse()
-            for first in reversed(self._firsts):
-                segment = self._segment(first)
-                sequence = segment.find(key)
-                if sequence is None:
-                    continue
-                columns = segment.get(sequence)
-                try:
-                    entry = read_row(columns or ()).entry
-                    return entry.block, next(
-                        each for each in reversed(entry.keys) if each.key == key
-                    )
-                except (ValueError, StopIteration) as error:
-                    raise damaged(segment.path, f"entry {sequence}, of a key: {error}") from error
-        return None
+            return self.filters.find(key, self._firsts, self._segment)
 
     # ---- what is there
 
@@ -276,6 +277,7 @@ class Journal:
             if not old and size_in(self._directory) + room <= self._retention_bytes:
                 break
             self._sealed.drop(self._firsts[0])
+            self.filters.drop(self._firsts[0])
             remove_segment(path)
             del self._firsts[0]
 
@@ -291,6 +293,7 @@ class Journal:
         with half_way():
             active.seal()
             self._active = following
+        self.filters.want(self._firsts[-1])
         self._firsts.append(self._link.sequence + 1)
         self._active_bytes = 0
         return self._active

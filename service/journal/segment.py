@@ -22,8 +22,9 @@ from zlib import crc32
 import apsw
 
 from service.disk import sync_directory
-from service.errors import StorageFull
+from service.errors import StorageBusy, StorageFull
 from service.journal.files import (
+    BUSY,
     damaged,
     first_of,
     half_way,
@@ -35,6 +36,7 @@ from service.journal.files import (
     writing,
 )
 from service.journal.row import Columns, Link, Row, read_row
+from service.privacy import make_file
 
 FORMAT: Final = 1
 PAGE_SIZE: Final = 8192
@@ -47,6 +49,9 @@ BATCH_ROWS: Final = 256
 
 PATIENCE: Final = 5_000
 """Milliseconds to wait for another process that is just taking up the write-ahead log."""
+
+WRITE_PATIENCE: Final = 1_000
+"""Milliseconds to wait for a lock before those who hand in are told; then it is tried again."""
 
 _TABLES: Final = """
 CREATE TABLE meta (format INTEGER, sequence INTEGER, block INTEGER, crc INTEGER, proof INTEGER);
@@ -85,14 +90,20 @@ class Segment:
     def to_write(cls, path: Path, *, full: bool) -> Segment:
         """Open the last segment; ``full``: each commit is synced.
 
-        Raises StorageFull, and has nothing open, where there is no room for the index of its log.
+        Raises StorageFull, and has nothing open, where there is no room for the index of its log,
+        or another process holds a lock.
         """
         with writing(path):
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
             try:
                 segment = cls(path, connection)
+                connection.set_busy_timeout(WRITE_PATIENCE)
                 connection.pragma("synchronous", "full" if full else "normal")
                 connection.wal_autocheckpoint(0)  # SQLite's own hides its errors
+                segment.check_lock()
+            except StorageBusy:
+                connection.close()
+                raise
             except apsw.Error as error:
                 connection.close()  # now: later it would take the log of the next file so named
                 if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHMSIZE:
@@ -193,6 +204,12 @@ class Segment:
         """Return the index of idempotency keys, in order."""
         return self._select("SELECT key, sequence FROM keys ORDER BY key, sequence")
 
+    def each_key(self) -> Iterator[str]:
+        """Yield the idempotency keys, in order."""
+        with reading(self.path), closing(self._connection.execute("SELECT key FROM keys")) as found:
+            for (key,) in found:
+                yield str(key)
+
     def last(self) -> int:
         """Return the highest sequence, 0 if there is none."""
         return self._select("SELECT max(sequence) FROM entries")[0][0] or 0
@@ -213,16 +230,22 @@ class Segment:
                 self._connection.execute("BEGIN IMMEDIATE")
                 _insert(self._connection, rows)
                 self._connection.execute("COMMIT")
-            except apsw.FullError:
+            except (apsw.FullError, *BUSY):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
         self._unfolded += sum(max(PAGE_SIZE, len(row.entry.payload)) for row in rows)
 
+    def check_lock(self) -> None:
+        """Raise StorageBusy while another process keeps all others from writing."""
+        with writing(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("ROLLBACK")
+
     def fold(self) -> None:
         """Copy a long write-ahead log into the segment; a full disk leaves it for later."""
         if self._unfolded >= CHECKPOINT:
-            with writing(self.path), suppress(apsw.FullError, apsw.BusyError):
+            with writing(self.path), suppress(apsw.FullError, *BUSY):
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._unfolded = 0
 
@@ -241,7 +264,7 @@ class Segment:
         """Copy the whole write-ahead log into the segment, if nobody is reading, and close."""
         with writing(self.path):
             self._connection.set_busy_timeout(0)
-            with suppress(apsw.FullError, apsw.BusyError):
+            with suppress(apsw.FullError, *BUSY):
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self._connection.close()
 
@@ -254,6 +277,8 @@ def write_file(path: Path, before: Link, rows: Iterable[Row]) -> None:
     """Write a segment into a file of any name, in place of another, and sync it."""
     for each in (path, wal(path), shm(path)):
         each.unlink(missing_ok=True)
+    with writing(path):
+        make_file(path)
     with writing(path), closing(apsw.Connection(str(path))) as connection:
         connection.pragma("page_size", PAGE_SIZE)
         connection.pragma("journal_mode", "wal")

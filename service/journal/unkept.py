@@ -57,6 +57,9 @@ class UnkeptJournal(Journal):
         """Return the block and the key as accepted, None when it is not remembered."""
         return self._keys.get(key)
 
+    def check_lock(self) -> None:
+        """Do nothing: there is no file."""
+
     def sync(self) -> None:
         """Do nothing: there is nothing to keep."""
 

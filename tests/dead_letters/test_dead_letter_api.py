@@ -144,7 +144,7 @@ def test_all_are_too_many_for_one_request_and_the_next_goes_on(
     monkeypatch.setattr(api_module, "MOST", 2)
     first = client.post(f"{PATH}/discard", json={"all": True}).get_json()
     assert [each["id"] for each in first["results"]] == ["1.0", "1.1"]
-    assert first["next"] == "1.1"
+    assert first["next"] == "1.1..2.0:kept"
     second = client.post(f"{PATH}/discard", json={"all": True, "after": "1.1"}).get_json()
     assert [each["id"] for each in second["results"]] == ["2.0:kept"]
     assert second["next"] is None
@@ -214,3 +214,26 @@ def test_a_database_that_is_damaged_is_told(
 def test_a_daemon_that_stops_says_so(client: FlaskClient, store: DeadLetterStore) -> None:
     store.close()
     assert "stopping" in problem_of(client.get(PATH), 503)
+
+
+@pytest.mark.parametrize("way", ["redrive", "discard"])
+def test_all_are_those_that_were_there_at_the_first_request(
+    client: FlaskClient,
+    store: DeadLetterStore,
+    queue: FakeQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """Events that fail again are new letters; without an end they would be re-driven for ever."""
+    monkeypatch.setattr(api_module, "MOST", 2)
+    queue.before = lambda _: store.write(numbered(len(queue.accepted) + 10), bad(0), origin)
+    results: list[str] = []
+    body: dict[str, Any] = {"all": True}
+    while True:
+        answer = client.post(f"{PATH}/{way}", json=body).get_json()
+        results += [each["id"] for each in answer["results"]]
+        if answer["next"] is None:
+            break
+        body["after"] = answer["next"]
+        store.write(numbered(len(results) + 100), bad(0), origin)
+    assert results == ["1.0", "1.1", "2.0:kept"]

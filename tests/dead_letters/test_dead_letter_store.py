@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.block import Block, Offset
-from service.dead_letter_store import DeadLetterStore, Selection, Status
+from service.dead_letter_store import DeadLetterStore, Selection, Status, StoredLetter
 from service.dead_letters import DeadLetters, LetterId
 from service.errors import PipelineFailed, QueueClosed
 from service.origins import Origin
@@ -297,3 +299,133 @@ def test_any_bytes_and_any_text_come_back(
     assert stored.letter.event == event
     assert stored.letter.reason == reason.encode(errors="backslashreplace").decode()
     assert stored.letter.traceback == traceback.encode(errors="backslashreplace").decode()
+
+
+# ---- how it is kept
+
+
+def test_what_many_letters_share_is_there_once(path: Path) -> None:
+    """So that a flood of them takes little more room than the events themselves."""
+    store = DeadLetterStore(path, LONGEST)
+    store.open(None)
+    frames = "Traceback (most recent call last):\n" + "  a line of a file\n" * 100
+    for number in range(1, 101):
+        letters = [
+            DeadLetter(row, b"an event", "it failed", "lookup", 3, f"{frames}KeyError: {row % 7}\n")
+            for row in range(20)
+        ]
+        store.write(numbered(number), letters, origin)
+    shown = store.get(LetterId(50, 12))
+    assert shown is not None
+    assert shown.letter.traceback == f"{frames}KeyError: 5\n"
+    store.flush()
+    store.close()
+    assert path.stat().st_size / 2_000 < 50, "bytes for each letter"
+
+
+@pytest.mark.parametrize(
+    "traceback", [None, "", "one line", "one line\n", "a\nb", "a\nb\n", "\n", "a\n\nb\n"]
+)
+def test_a_traceback_is_shown_as_it_was(store: DeadLetterStore, traceback: str | None) -> None:
+    letter = DeadLetter(0, b"x", "why", "lookup", 1, traceback)
+    store.write(numbered(1), [letter], origin)
+    stored = store.get(LetterId(1, 0))
+    assert stored is not None
+    assert stored.letter == letter
+
+
+def test_a_traceback_without_end_is_cut_in_its_middle(store: DeadLetterStore) -> None:
+    text = "begin\n" + "a call\n" * 100_000 + "end\nError: why"
+    store.write(numbered(1), [DeadLetter(0, b"x", "w" * 9_999, "lookup", 1, text)], origin)
+    stored = store.get(LetterId(1, 0))
+    assert stored is not None
+    kept = stored.letter.traceback or ""
+    assert kept.startswith("begin\n")
+    assert kept.endswith("end\nError: why")
+    assert len(kept) + len(stored.letter.reason) < 25_000
+
+
+def test_what_no_letter_names_any_more_is_purged_with_the_last_that_did(path: Path) -> None:
+    store = DeadLetterStore(path, LONGEST)
+    store.open(None)
+    store.write(numbered(1), [failed(0), failed(1)], origin)
+    store.write(numbered(2), bad(0), origin)
+    store.discard([LetterId(1, 0), LetterId(1, 1)])
+    assert store.purge(time.time() + 60) == 2
+    store.close()
+    with sqlite3.connect(path) as database:
+        counts = [
+            database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - names
+            for table in ("letters", "arrivals", "causes", "frames")
+        ]
+    database.close()
+    assert counts == [1, 1, 1, 0]
+
+
+FORMER = """
+CREATE TABLE dead_letters (
+    block INTEGER NOT NULL, row INTEGER NOT NULL, sink TEXT NOT NULL DEFAULT '',
+    source TEXT NOT NULL, line INTEGER NOT NULL, path TEXT, received REAL NOT NULL,
+    reason TEXT NOT NULL, middleware TEXT, attempts INTEGER NOT NULL,
+    status TEXT NOT NULL DEFAULT 'waiting', redriven_as TEXT, changed_at REAL NOT NULL,
+    event_bytes INTEGER NOT NULL, traceback TEXT, event BLOB NOT NULL,
+    PRIMARY KEY (block, row, sink)
+) STRICT;
+CREATE INDEX dead_letters_by_status ON dead_letters (status, block, row, sink);
+INSERT INTO dead_letters VALUES
+(1, 0, '', 'push', 7, NULL, 1.25, 'not JSON', NULL, 0, 'waiting', NULL, 5.5, 3, NULL, x'626164'),
+(1, 1, 'kept', 'file', 9, '/a', 2.5, 'no', NULL, 0, 'discarded', NULL, 6.5, 9, NULL, x'626164'),
+(2, 0, '', 'push', 1, NULL, 3.5, 'raised', 'lookup', 3, 'redriven', '9.0', 7.5, 3, 'a' || char(10)
+|| 'b', x'626164');
+"""
+
+
+def test_the_letters_of_the_version_before_are_taken_over(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as database:
+        database.executescript(FORMER)
+    database.close()
+    for _ in range(2):
+        store = DeadLetterStore(path, LONGEST)
+        store.open({"block": 2})
+        first, second, third = (store.get(each.id) for each in reversed(store.find()))
+        store.close()
+        assert first == StoredLetter(
+            LetterId(1, 0),
+            DeadLetter(0, b"bad", "not JSON"),
+            Origin("push", 7, 1.25),
+            WAITING,
+            None,
+            5.5,
+            event_bytes=3,
+            whole=True,
+        )
+        assert second == StoredLetter(
+            LetterId(1, 1, "kept"),
+            DeadLetter(1, b"bad", "no"),
+            Origin("file", 9, 2.5, "/a"),
+            DISCARDED,
+            None,
+            6.5,
+            event_bytes=9,
+            whole=False,
+        )
+        assert third == StoredLetter(
+            LetterId(2, 0),
+            DeadLetter(0, b"bad", "raised", "lookup", 3, "a\nb"),
+            Origin("push", 1, 3.5),
+            REDRIVEN,
+            "9.0",
+            7.5,
+            event_bytes=3,
+            whole=True,
+        )
+
+
+def test_letters_of_a_later_version_are_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 9")
+    database.close()
+    with pytest.raises(PipelineFailed, match="later version"):
+        DeadLetterStore(path, LONGEST).open(None)
