@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import shutil
 import signal
@@ -29,8 +30,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from service.allocator import keep_freed_memory
+from service.child_output import ChildOutput
 from service.progress import Progress
 from service.slots import Slots
 
@@ -56,6 +59,7 @@ _held: list[int] = []
 """The descriptor of the server's socket."""
 
 
+_OUTPUTS: WeakKeyDictionary[ForkServerProcess, ChildOutput] = WeakKeyDictionary()
 _STARTING = Lock()
 """Held while the server is started: what it inherits is set for that moment."""
 
@@ -154,15 +158,17 @@ def start_child(
     ``title`` (15 characters at most) is its name in ps, ``target`` the "module:function" that gets
     the other end of the pipe and what is ``shared``, and says whether it ended since it was told
     to. When the daemon dies the child goes within moments, and removes ``folder``: nobody else is
-    left to do it. Raises OSError when there is no child to be had now.
+    left to do it. What it prints is logged, line by line. Raises OSError when there is no child to
+    be had now.
     """
     # Never forked from here: a fork beside threads may copy a lock that nobody will ever open.
     prepare_children()
     context = get_context("forkserver")
     ours, theirs = context.Pipe()
+    output, printed = context.Pipe(duplex=False)
     process = context.Process(
         target=_run_child,
-        args=(title, str(folder), target, theirs, *shared),
+        args=(title, str(folder), target, theirs, printed, *shared),
         name=title,
         daemon=True,
     )
@@ -172,6 +178,8 @@ def start_child(
         raise OSError("the server that children are forked from is gone") from error
     finally:
         theirs.close()
+        printed.close()
+    _OUTPUTS[process] = ChildOutput(f"{title} {process.pid}", output)
     return process, ours
 
 
@@ -182,6 +190,8 @@ def end_child(process: ForkServerProcess) -> None:
     if process.exitcode == UNHEARD_OF and process.pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
+    if output := _OUTPUTS.pop(process, None):
+        output.finish()
 
 
 def _run_child(
@@ -189,14 +199,20 @@ def _run_child(
     folder: str,
     target: str,
     pipe: Connection,
+    output: Connection,
     *shared: Progress | Slots | SharedFile,
 ) -> None:
     """Settle in, before anything heavy is imported, and run the target."""
     for number in DEAF_TO:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, DEAF_TO)
-    # Standard output is data, and the daemon's alone: what a middleware prints is a message.
-    os.dup2(2, 1)
+    # Standard output is data, and the daemon's alone: what a middleware prints is a message, and
+    # is on its way at the end of each line, since a process that is killed flushes nothing.
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    output.close()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     comm = Path("/proc/self/comm")
     if comm.exists():
         comm.write_text(title)

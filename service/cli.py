@@ -275,7 +275,12 @@ def _process(
     from service.errors import Interrupted
     from service.processing import over_files, process
 
-    logging.basicConfig(format="penstock: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    # ``before`` is the name of a child process that printed the line.
+    handler.setFormatter(
+        logging.Formatter("penstock: %(before)s%(message)s", defaults={"before": ""})
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     files = all(Path(each).is_file() for each in inputs)
     total = sum(Path(each).stat().st_size for each in inputs) if files else 0
     with _progress(total) as progress:

@@ -21,6 +21,7 @@ LAYERS = [
         "settings_file",
         "threads",
         "child",
+        "child_output",
         "client",
         "progress",
         "slots",

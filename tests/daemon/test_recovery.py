@@ -291,7 +291,7 @@ def test_no_start_leads_from_blocks_of_one_structure_to_those_of_another(
     daemon = daemons.start(ready=False, middleware=[ADJACENT])
     assert daemon.wait() == 1
     assert "from before the chain's structure was changed" in daemon.log
-    assert "penstock replay" in daemon.log
+    assert "penstock journal export" in daemon.log
 
 
 REMEMBERS = """

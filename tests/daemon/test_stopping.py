@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import socket
@@ -11,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
 
@@ -258,10 +256,3 @@ def test_a_sink_that_cannot_be_opened_is_named_and_waited_for(
     (tmp_path / "folder").rmdir()
     daemon.wait_until_ready()
     assert "Traceback" not in daemon.log
-
-
-def test_the_log_is_json_lines(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(middleware=[ADJACENT])
-    daemon.stop()
-    entries: list[Any] = [json.loads(line) for line in daemon.log.splitlines()]
-    assert all({"event", "level", "timestamp"} <= entry.keys() for entry in entries)

@@ -6,6 +6,7 @@ It is started again, the producer posts again what was not confirmed: each event
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -62,7 +63,8 @@ class Stage:
                 assert fault is not None, where
                 assert fault.error, where
                 assert PENSTOCK not in first.log, where  # no error goes through the command itself
-                assert first.log.splitlines()[-1].startswith("penstock: "), where
+                last = json.loads(first.log.splitlines()[-1])
+                assert last["event"].startswith("penstock: "), where
             else:
                 assert ended == KILLED if fault and not fault.error else ended == 0, where
             if daemon.running.process.poll() is not None:
