@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
+from service.appended_file import AppendedFile
 from service.block import Block
 from service.dead_letters import LetterId, describe, readable
 from service.origins import Origin
 from service.passage import DeadLetter
-from service.sinks.ndjson import AppendedFile
 
 
 class DeadLetterFile:

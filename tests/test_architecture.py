@@ -37,7 +37,17 @@ LAYERS = [
     },
     {"chain"},
     {"block"},
-    {"span", "answer", "border", "plain_events", "scan", "event_queue", "origins", "journal"},
+    {
+        "span",
+        "answer",
+        "appended_file",
+        "border",
+        "plain_events",
+        "scan",
+        "event_queue",
+        "origins",
+        "journal",
+    },
     {"suspicion", "passage", "snapshot", "sequencer", "sinks", "idempotency", "checkpoint"},
     {
         "runner",

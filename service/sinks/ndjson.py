@@ -2,221 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import select
-import stat
 from pathlib import Path
-from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.disk import sync_directory, write_all
-from service.errors import PipelineFailed, SinkFailed
+from service.appended_file import AppendedFile
 from service.settings import WrittenPath
 from service.sinks.sink import Emission, Sink
-
-log = logging.getLogger(__name__)
-
-PATIENCE: Final = 5.0
-"""Seconds that the reader of a full pipe may take nothing before that is told."""
-
-
-class AppendedFile:
-    """A file that grows by whole writes, and can be taken back to where it was.
-
-    Its position is ``{"path": str, "length": int}``. The file and its folder are made when they
-    are first needed. One thread opens, writes and closes; another one may flush.
-
-    Invariants:
-
-    1. The first ``length`` bytes are whole writes; what is beyond them is half a write, which is
-       cut off before the next one begins.
-    2. A position never lies behind bytes that may be cut: ``length`` grows when a write is whole.
-    """
-
-    def __init__(self, path: Path, *, truncate: bool = False) -> None:
-        """Append to what is there, or start empty with ``truncate``, unless there is a position."""
-        self._path = path
-        self._truncate = truncate
-        self._descriptor: int | None = None
-        self._in_use = Lock()  # the descriptor, while it is flushed, must not become another file's
-        self._length = 0
-        self._is_regular = False  # a pipe or a terminal has no length
-        self._torn = False
-        self._unread: tuple[bytes, memoryview] | None = (
-            None  # what a pipe took in part, and the rest
-        )
-
-    def open(self, position: Any = None) -> None:
-        """Open the file and take it back to ``position``, one that ``position()`` returned.
-
-        A position of another file counts as none. Raises OSError, SinkFailed when nobody reads the
-        pipe that it is, and PipelineFailed when the file no longer holds what lies before the
-        position.
-        """
-        length = self._length_in(position)
-        made = self._make_folder()
-        # Without waiting for the reader of a pipe: the stream waits, and can be stopped meanwhile.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-        truncate = os.O_TRUNC if self._truncate and length is None else 0
-        try:
-            descriptor = os.open(self._path, flags | truncate, 0o644)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                raise SinkFailed(f"{self._path}: nobody reads this pipe") from None
-            raise
-        try:
-            status = os.fstat(descriptor)
-            self._is_regular = stat.S_ISREG(status.st_mode)
-            self._length = status.st_size
-            if length is not None:
-                self._take_back(descriptor, length)
-            if self._is_regular:
-                for folder in made:
-                    sync_directory(folder)  # or a power loss takes the file itself away
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._torn = False
-        self._descriptor = descriptor
-
-    def write(self, data: bytes) -> None:
-        """Append all of ``data``; raises OSError with the file as it was before.
-
-        A pipe cannot be taken back: the same data, written again, goes on where it stopped. Raises
-        SinkFailed while its reader takes nothing.
-        """
-        if self._descriptor is None:
-            self.open()
-        assert self._descriptor is not None  # noqa: S101 - just opened
-        if not self._is_regular:
-            self._write_through(self._descriptor, data)
-            return
-        self._mend(self._descriptor)
-        self._torn = True
-        try:
-            write_all(self._descriptor, data)
-        except OSError:
-            self._mend(self._descriptor)
-            raise
-        self._torn = False
-        self._length += len(data)
-
-    def position(self) -> dict[str, Any] | None:
-        """Return where the last whole write ended; None for what is no regular file.
-
-        Of a file that is not open it is the present end.
-        """
-        length = self._length
-        if self._descriptor is None:
-            if self._path.exists() and not self._path.is_file():
-                return None
-            length = self._path.stat().st_size if self._path.exists() else 0
-        elif not self._is_regular:
-            return None
-        return {"path": str(self._path.resolve()), "length": length}
-
-    def flush(self) -> None:
-        """Return when all that was written is on the disk; raises OSError when it may not be."""
-        with self._in_use:
-            if self._descriptor is not None and self._is_regular:
-                os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._in_use:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
-
-    def _length_in(self, position: Any) -> int | None:
-        """Return the length that the position tells, None when it is not one of this file."""
-        if position is None:
-            return None
-        if isinstance(position, dict) and position.get("path") == str(self._path.resolve()):
-            length = int(position["length"])
-            if length and not self._path.exists():
-                log.warning(
-                    "%s: is gone, moved away as it seems; a new one begins. The events after the "
-                    "last checkpoint are in this one, and may be in the other as well",
-                    self._path,
-                )
-                return None
-            return length
-        log.warning(
-            "%s: the last checkpoint knows another output (%s); this one begins now",
-            self._path,
-            position.get("path", "no file") if isinstance(position, dict) else position,
-        )
-        return None
-
-    def _make_folder(self) -> list[Path]:
-        """Make the folder; return the folders that get a new entry, innermost first."""
-        if self._path.exists():
-            return []
-        changed = [self._path.parent]
-        while not changed[-1].exists():
-            changed.append(changed[-1].parent)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return changed
-
-    def _take_back(self, descriptor: int, length: int) -> None:
-        """Cut off what was written after the position, in this order.
-
-        1. See that all before the position is there: nothing is touched otherwise.
-        2. Cut.
-        3. Have the cut on the disk before anything is appended: after a loss of power the old end
-           must not lie there in place of, or beside, what was written since.
-        """
-        if not self._is_regular or self._length < length:
-            found = f"it has {self._length}" if self._is_regular else "it is no regular file now"
-            message = (
-                f"{self._path}: {length} bytes were written up to the last checkpoint, {found}: it "
-                "was cut, emptied or replaced; put it back, or give the sink another path, where "
-                "only events emitted from now on will be"
-            )
-            raise PipelineFailed(message)
-        if self._length == length:
-            return
-        cut = self._length - length
-        os.ftruncate(descriptor, length)
-        os.fsync(descriptor)
-        self._length = length
-        log.info(
-            "%s: %d bytes after the last checkpoint cut off; they are written again",
-            self._path,
-            cut,
-        )
-
-    def _write_through(self, descriptor: int, data: bytes) -> None:
-        """Write to a pipe or a device, waiting for its reader no longer than it is told."""
-        rest = memoryview(data)
-        if self._unread is not None and self._unread[0] == data:
-            rest = self._unread[1]
-        writable = select.poll()
-        writable.register(descriptor, select.POLLOUT)
-        try:
-            while rest:
-                try:
-                    rest = rest[os.write(descriptor, rest) :]
-                except BlockingIOError:
-                    if not writable.poll(PATIENCE * 1000):
-                        message = f"{self._path}: its reader takes nothing"
-                        raise SinkFailed(message) from None
-        except BrokenPipeError:
-            rest = memoryview(data)  # the next reader begins with a whole line
-            raise SinkFailed(f"{self._path}: its reader has gone") from None
-        finally:
-            self._unread = (data, rest) if rest else None
-
-    def _mend(self, descriptor: int) -> None:
-        """Cut half a write off; what fails is tried again before the next write."""
-        if self._torn:
-            os.ftruncate(descriptor, self._length)
-            self._torn = False
 
 
 class NdjsonSink(Sink):
@@ -251,7 +44,8 @@ class NdjsonSink(Sink):
         self._file.write(emission.lines)
 
     def position(self) -> Any:
-        """Return which file and how long it is."""
+        """Return which file and how long it is; raises SinkFailed when it is not there any more."""
+        self._file.look()
         return self._file.position()
 
     def flush(self) -> None:

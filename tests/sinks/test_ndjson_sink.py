@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import PipelineFailed
+from service.errors import PipelineFailed, SinkFailed
 from service.sinks.ndjson import NdjsonSink
 from tests.sinks.writing import emission
 
@@ -50,7 +50,7 @@ def test_what_came_after_the_position_is_cut_off_and_only_that(
     sink = opened(path)
     sink.write(emission(1, b"one\n"))
     position = sink.position()
-    assert position == {"path": str(path), "length": 4}
+    assert (position["path"], position["length"]) == (str(path), 4)
     sink.write(emission(2, b"two\n"))
     sink.close()
     sink = opened(path, position, existing)
@@ -91,6 +91,95 @@ def test_a_file_that_was_moved_away_is_followed_by_a_new_one(
     assert "a new one begins" in caplog.text
 
 
+@pytest.mark.parametrize("now", ["nothing", "an empty file", "a file of others"])
+def test_a_moved_file_keeps_what_is_before_the_checkpoint_and_the_new_one_gets_the_rest(
+    tmp_path: Path, now: str
+) -> None:
+    path, rotated = tmp_path / "kept.ndjson", tmp_path / "kept.ndjson.1"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    position = sink.position()
+    path.rename(rotated)
+    sink.write(emission(2, b"two\n"))
+    assert rotated.read_bytes() == b"one\ntwo\n"
+    there = {"nothing": b"", "an empty file": b"", "a file of others": b"longer than before\n"}[now]
+    if now != "nothing":
+        path.write_bytes(there)
+    with pytest.raises(SinkFailed, match=r"was moved, removed or replaced.*restart"):
+        sink.position()
+    sink.close()  # a crash, or a stop, before the next checkpoint
+    sink = opened(path, position)
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    assert rotated.read_bytes() == b"one\n"
+    assert path.read_bytes() == there + b"two\n"
+
+
+def test_a_moved_file_that_is_put_back_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    path.rename(tmp_path / "elsewhere")
+    with pytest.raises(SinkFailed):
+        sink.position()
+    sink.write(emission(1, b"one\n"))
+    (tmp_path / "elsewhere").rename(path)
+    assert sink.position()["length"] == 4
+    sink.close()
+
+
+@pytest.mark.parametrize("left", [b"", b"one\nfrom others\n"])
+def test_a_file_that_others_cut_or_append_to_is_named_and_no_line_of_ours_is_cut_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: bytes
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    path.write_bytes(left)
+    sink.write(emission(2, b"two\n"))
+    position = sink.position()
+    assert "others changed it" in caplog.text
+    sink.write(emission(3, b"three\n"))
+    sink.close()
+    sink = opened(path, position)
+    sink.write(emission(3, b"three\n"))
+    sink.close()
+    assert path.read_bytes() == left + b"two\nthree\n"
+
+
+def test_with_another_path_what_came_after_the_checkpoint_is_in_the_new_file_only(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    position = sink.position()
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    sink = opened(tmp_path / "new.ndjson", position)
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    assert path.read_bytes() == b"one\n"
+    assert (tmp_path / "new.ndjson").read_bytes() == b"two\n"
+
+
+@pytest.mark.parametrize("name", ["kept.ndjson", "other.ndjson"])
+def test_a_file_that_others_wrote_is_never_cut(tmp_path: Path, name: str) -> None:
+    path, foreign = tmp_path / "kept.ndjson", b"another file, and longer than ours\n"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    position = sink.position()
+    sink.close()
+    with path.open("r+b") as file:  # what reuses the inode is as good as another file
+        file.write(foreign)
+    if name != path.name:
+        path.rename(tmp_path / name)
+        opened(path, position).close()
+    else:
+        with pytest.raises(PipelineFailed, match="begins otherwise"):
+            opened(path, position)
+    assert (tmp_path / name).read_bytes() == foreign
+
+
 def test_a_pipe_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "kept.ndjson"
     sink = opened(path)
@@ -111,7 +200,7 @@ def test_the_position_of_another_output_counts_as_none(
     path = tmp_path / "kept.ndjson"
     path.write_bytes(b"old\n")
     sink = opened(path, position)
-    assert sink.position() == {"path": str(path), "length": 4}
+    assert sink.position()["length"] == 4
     sink.close()
     assert "knows another output" in caplog.text
 
