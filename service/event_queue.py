@@ -232,7 +232,8 @@ class QueueServer:
         with suppress(OSError):  # a file that stays names a socket that is gone
             self._access.unlink(missing_ok=True)
         if self._listener is not None:
-            self._listener.close()
+            with suppress(OSError):  # someone has removed its socket
+                self._listener.close()
 
 
 def connect(access: Path) -> Any:

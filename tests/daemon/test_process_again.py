@@ -164,3 +164,65 @@ def test_without_durability_nothing_is_kept_beside_the_output(
     assert penstock(*ARGUMENTS).returncode == 0
     assert (tmp_path / "out.ndjson").read_bytes() == expected(lines)
     assert not (tmp_path / "out.ndjson.state").exists()
+
+
+def interrupted_half_way(folder: Path, more: int) -> str:
+    """Start the command, interrupt it once its output has grown by ``more`` bytes.
+
+    Returns what it said.
+    """
+    output = folder / "out.ndjson"
+    before = output.stat().st_size if output.exists() else 0
+    with (
+        (folder / "said").open("wb") as said,
+        subprocess.Popen(
+            [PENSTOCK, *ARGUMENTS], cwd=folder, stdout=subprocess.DEVNULL, stderr=said
+        ) as command,
+    ):
+        eventually(
+            lambda: output.exists() and output.stat().st_size > before + more, "it goes on", 60
+        )
+        command.send_signal(signal.SIGINT)
+        assert command.wait(20) == 130
+    assert left_behind(folder) == []
+    return (folder / "said").read_text()
+
+
+def test_an_interrupted_run_goes_on_exactly_where_it_was(
+    lines: list[bytes], tmp_path: Path, penstock: Command
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    write_configuration(
+        tmp_path,
+        middleware=[{"name": "slow", "use": "slow:Slow"}, ADJACENT],
+        block={"bytes": "32KiB"},
+        event={"max_event_bytes": "1KiB"},
+    )  # the usual distance between checkpoints, which this input never reaches
+    emitted = []
+    for told in (0, 1):
+        said = interrupted_half_way(tmp_path, 200_000)
+        assert "the same command goes on from there" in said
+        assert ("going on where an earlier run ended" in said) == bool(told)
+        assert "at block 0" not in said
+        emitted.append((tmp_path / "out.ndjson").read_bytes())
+    assert emitted[1].startswith(emitted[0])
+    done = penstock(*ARGUMENTS)
+    assert b"going on where an earlier run ended" in done.stderr
+    assert json.loads(done.stdout)["accepted"] == EVENTS
+    assert (tmp_path / "out.ndjson").read_bytes() == expected(lines)
+
+
+def test_an_output_that_nobody_reads_keeps_no_interrupt_waiting(
+    lines: list[bytes], tmp_path: Path
+) -> None:
+    arguments = ["process", "in.ndjson", "--output", "-", "--config", "penstock.toml"]
+    with subprocess.Popen(
+        [PENSTOCK, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as command:
+        assert command.stdout is not None
+        assert command.stdout.read(1) == lines[0][:1], "it writes, and fills the pipe"
+        command.send_signal(signal.SIGINT)
+        assert command.wait(20) == 130
+        assert command.stderr is not None
+        assert b"the same command starts anew" in command.stderr.read()
+    assert left_behind(tmp_path) == []
