@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 from middleware.errors import ConfigurationError
 from service.chain import Mode
+from service.errors import NotAccepted
 from service.pipeline import Pipeline
 from service.sources.source import Source
 
@@ -60,6 +62,7 @@ class Operation:
         self.sources: Sequence[Source] = ()
         self._pipeline = pipeline
         self._began = time.monotonic()
+        self._trying: set[str] = set()
         self._lock = Lock()
 
     @property
@@ -108,17 +111,31 @@ class Operation:
     ) -> dict[str, Any]:
         """Switch one middleware; its description tells the exact offset from which that holds.
 
-        Raises KeyError for an unknown name, ConfigurationError for wrong parameters.
+        Raises KeyError for an unknown name, ConfigurationError for wrong parameters, NotAccepted
+        while others of this middleware are tried out: that keeps no other switch waiting.
         """
-        with self._lock:
-            if reset and not self._pipeline.intake.chain.step(name).shared:
-                raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
+        if reset and not self._pipeline.intake.chain.step(name).shared:
+            raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
+        with self._alone(name) if params is not None else nullcontext():
             step = self._pipeline.switch(name, mode=mode, params=params, reset=reset, reason=reason)
         shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.params.items())
         what = "reset" if reset else f"{step.mode} with {shown}" if shown else str(step.mode)
         why = reason or "no reason given"
         log.info("%s: %s from offset %s on (%s)", name, what, step.since, why)
         return self.describe(name)
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Let nobody else set parameters of a middleware while some are tried out."""
+        with self._lock:
+            if name in self._trying:
+                raise NotAccepted(f"other parameters of {name} are tried out: set these afterwards")
+            self._trying.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._trying.discard(name)
 
     def statistics(self) -> Stats:
         """Return what became of the events so far."""

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from service.allocator import keep_freed_memory
 from service.block import Offset
-from service.border import check_reads
 from service.chain import ChainVersion, Mode, Step
 from service.checkpointer import Checkpointer
 from service.configured import configured_sinks
@@ -29,6 +28,7 @@ from service.state_directory import Storage
 from service.state_host import StateHost
 from service.statistics import Statistics
 from service.threads import Ending, ended, start_thread
+from service.trial import try_out
 from service.worker import WorkerPlan
 from service.worker_pool import WorkerLink
 
@@ -297,15 +297,15 @@ class Pipeline:
         """Switch one step; return it as it is from its offset ``since`` on.
 
         Raises KeyError for an unknown name, ConfigurationError for wrong parameters, NotAccepted
-        when it cannot be kept. Parameters are tried in an instance of their own first: what cannot
-        be opened must not reach the workers.
+        when it cannot be kept. Parameters are tried out first: what cannot be opened must not reach
+        the workers.
         """
         if not self.intake.recovered.wait(RECOVERY_LIMIT):
             raise NotAccepted("the daemon is still recovering; switch again in a moment")
         if params is not None:
             step = self.intake.chain.switched(name, params=params).step(name)
-            check_reads(self.settings.event, step.load())
-            step.try_out()
+            deadline = self.settings.workers.deadline
+            try_out(step, self.settings.event, self.runtime_directory, deadline)
 
         def switched(chain: ChainVersion, offset: Offset) -> ChainVersion:
             since = str(offset)

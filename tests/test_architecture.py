@@ -62,7 +62,7 @@ LAYERS = [
     {"worker", "outlet", "emitter", "redrive", "preload"},
     {"backlog"},
     {"dispatcher"},
-    {"intake", "worker_pool"},
+    {"intake", "worker_pool", "trial"},
     {"guardian", "checkpointer", "recovery"},
     {"state_directory", "left_out", "replay", "opening"},
     {"sources", "admin", "claims", "configured", "pipeline", "operation"},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from threading import Event as Forever
 from typing import Any
 
 from pydantic import BaseModel
@@ -89,3 +91,23 @@ class KeepsNothing(SharedMiddleware):
 
     def handle(self, event: Event) -> Event | None:
         return event
+
+
+class OpenDoesOdd(Once):
+    """Hangs or exits as it is opened, as told."""
+
+    class Params(Where):
+        """``odd`` is what to do."""
+
+        odd: str = ""
+
+    def open(self) -> None:
+        super().open()
+        if self.params.odd == "hang":
+            Forever().wait()
+        elif self.params.odd == "os._exit":
+            os._exit(5)
+        elif self.params.odd == "sys.exit":
+            sys.exit(6)
+        elif self.params.odd == "raise":
+            raise ValueError("odd")

@@ -34,7 +34,7 @@ class OneProcess:
     def kept(self) -> bytes:
         return (self.directory / "kept.ndjson").read_bytes()
 
-    def settings(self, *steps: Mapping[str, Any]) -> Settings:
+    def settings(self, *steps: Mapping[str, Any], **tables: Any) -> Settings:
         params = {"path": self.directory / "kept.ndjson"}
         return Settings.model_validate(
             {
@@ -43,12 +43,15 @@ class OneProcess:
                 "workers": {"count": 2},
                 "state": {"directory": self.directory / "var", "reserve": 1},
                 "block": {"linger": 0},
+                **tables,
             }
         )
 
-    def pipeline(self, *steps: Mapping[str, Any], left_out: Collection[str] = ()) -> Pipeline:
+    def pipeline(
+        self, *steps: Mapping[str, Any], left_out: Collection[str] = (), **tables: Any
+    ) -> Pipeline:
         """Start as a daemon does, but for what it starts; raises PipelineFailed."""
-        settings = self.settings(*steps)
+        settings = self.settings(*steps, **tables)
         left = tuple(each for each in settings.middleware if each.name not in left_out)
         storage = storage_to_start(
             settings,
@@ -59,9 +62,11 @@ class OneProcess:
         return Pipeline(settings.model_copy(update={"middleware": left}), storage, lambda: None)
 
     @contextmanager
-    def life(self, *steps: Mapping[str, Any], left_out: Collection[str] = ()) -> Iterator[Pipeline]:
+    def life(
+        self, *steps: Mapping[str, Any], left_out: Collection[str] = (), **tables: Any
+    ) -> Iterator[Pipeline]:
         """Live one life, and stop it at once."""
-        pipeline = self.pipeline(*steps, left_out=left_out)
+        pipeline = self.pipeline(*steps, left_out=left_out, **tables)
         try:
             pipeline.start()
             pipeline.wait_until(lambda: pipeline.ready, lambda: True)

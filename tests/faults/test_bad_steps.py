@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from middleware.errors import ConfigurationError
-from service.configured import check_settings
-from service.errors import PipelineFailed
-from tests.faults.one_process import OneProcess, accept, settle
+from service.chain import Mode, Step
+from service.configured import check_settings, configured_chain
+from service.errors import NotAccepted, PipelineFailed
+from service.operation import Operation
+from service.settings import EventSettings
+from service.trial import try_out
+from tests.faults.one_process import LIMIT, OneProcess, accept, settle
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -174,3 +180,59 @@ def test_a_name_that_stands_for_nothing_is_refused(one: OneProcess) -> None:
         one.pipeline(left_out=["nobody"])
     with pytest.raises(ConfigurationError, match="no sink is left"):
         one.pipeline(left_out=["kept"])
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ("os._exit", "ended its process (exit code 5)"),
+        ("sys.exit", "SystemExit: 6"),
+        ("raise", "ValueError: odd"),
+    ],
+)
+def test_what_an_open_does_at_a_switch_is_found_out_apart(
+    one: OneProcess, odd: str, why: str
+) -> None:
+    with one.life(step(one, "OpenDoesOdd")) as pipeline:
+        with pytest.raises(ConfigurationError) as refused:
+            Operation(pipeline).switch("odd", "", params={"odd": odd})
+        assert "odd cannot be opened" in str(refused.value)
+        assert why in str(refused.value)
+        lines = accept(pipeline, 1, 2)
+        settle(pipeline)
+        assert pipeline.keeper.restarts == 0
+    assert one.kept == lines
+
+
+def test_an_open_that_hangs_is_ended_at_the_deadline(one: OneProcess) -> None:
+    (hangs,) = configured_chain(one.settings(step(one, "OpenDoesOdd", odd="hang"))).steps
+    with pytest.raises(ConfigurationError, match=r"longer than workers.deadline \(0.5 s\)"):
+        try_out(hangs, EventSettings(), one.directory, 0.5)
+
+
+def test_what_is_tried_out_keeps_no_other_switch_waiting(one: OneProcess) -> None:
+    began, end = Event(), Event()
+
+    def slow(tried: Step, *_: object) -> None:
+        if tried.name == "odd":
+            began.set()
+            assert end.wait(LIMIT)
+
+    other = {"name": "other", "use": "adjacent"}
+    with (
+        patch("service.pipeline.try_out", slow),
+        one.life(step(one, "Once"), other) as pipeline,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        operation = Operation(pipeline)
+        setting = executor.submit(operation.switch, "odd", "", params={"bad": True})
+        assert began.wait(LIMIT)
+        try:
+            operation.switch("odd", "", mode=Mode.SHADOW)
+            operation.switch("other", "", params={"window": 60})
+            with pytest.raises(NotAccepted, match="other parameters of odd are tried out"):
+                operation.switch("odd", "", params={"bad": False})
+        finally:
+            end.set()
+        description = setting.result(LIMIT)
+        assert (description["mode"], description["params"]["bad"]) == (Mode.SHADOW, True)
