@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from middleware.contract import Middleware
 from middleware.loading import load_class, short_names
 from middleware.testing import check_contract
 from service.sources.source import Source
+from tests.daemon.running import PENSTOCK, RunningDaemon, eventually, left_behind
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -84,6 +88,40 @@ def test_the_examples_with_and_without_memory_keep_the_contract() -> None:
         ]
         exec(source, names)  # noqa: S102 - our own page
         check_contract(names[example], params, events)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_readme_s_commands_do_what_it_says(tmp_path: Path) -> None:
+    configuration = (ROOT / "config/penstock.toml").read_text()
+    (tmp_path / "penstock.toml").write_text(configuration.replace(":8080", ":0"))
+    page = (ROOT / "README.md").read_text()
+    make, *blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert make.startswith("make run")
+    daemon = RunningDaemon(tmp_path)
+    try:
+        host, port = daemon.address
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config/penstock.toml").write_text(configuration.replace(":8080", f":{port}"))
+        eventually(lambda: daemon.stats()["accepted"], "the generator makes events")
+        commands = "".join(blocks).replace(". .venv/bin/activate\n", "")
+        commands = commands.replace("127.0.0.1:8080", f"{host}:{port}")
+        done = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", commands],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{Path(PENSTOCK).parent}:{os.environ['PATH']}"},
+            capture_output=True,
+            timeout=100,
+            text=True,
+            check=False,
+        )
+    finally:
+        daemon.end()
+    assert done.returncode == 0, done.stderr
+    assert '"accepted":1' in done.stdout.replace(" ", "")
+    assert (tmp_path / "kept.ndjson").stat().st_size
+    assert "events compared" in done.stderr
+    assert left_behind(tmp_path) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
