@@ -53,7 +53,10 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc]  # as above
 
     def parse_header(self, header_plus: bytes) -> None:
         """Take the head; raises ParsingError."""
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # of a target that is no URL, of a number without end
+            raise ParsingError("The head is malformed") from error
         if self.version not in {"1.0", "1.1"}:
             raise ParsingError("Expected HTTP/1.0 or HTTP/1.1")
         # Of two ways to find its end, another reader of the same bytes may have taken the other.

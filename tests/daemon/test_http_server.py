@@ -387,6 +387,7 @@ def test_an_expectation_with_a_body_is_told_to_go_on(serve: Serve) -> None:
         (b"Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
         (b"Content-Length: 5, 5", 400),
         (b"Content-Length: -1", 400),
+        (b"Content-Length: " + b"9" * 5_000, 400),
         (b"Transfer-Encoding: gzip", 501),
         (b"Content-Length: 999999999", 413),
     ],
@@ -401,6 +402,18 @@ def test_a_request_whose_end_is_in_doubt_is_the_connections_last(
         answer = b"".join(iter(partial(connection.recv, 4096), b""))
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET http://[ HTTP/1.1", b"GET / HTTP/9.9", b"GET /", b"\xff", b"get / HTTP/1.1"]
+)
+def test_a_request_line_that_is_none_is_answered(
+    serve: Serve, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    with connect(serve(Desk())) as connection:
+        connection.sendall(line + b"\r\n\r\n")
+        assert b" 400 " in connection.recv(4096)
+    assert not caplog.records
 
 
 def test_a_client_that_still_sends_is_told_that_its_body_is_too_large(serve: Serve) -> None:
