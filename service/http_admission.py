@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from service.settings import Address
 
 _HARMLESS: Final = {"GET", "HEAD"}
+_OURS: Final = {None, "none", "same-origin"}
 _HTTP_PORT: Final = 80
 
 
@@ -48,7 +49,7 @@ class Admission:
         if host is None:
             if version != "1.0":
                 return Refusal(HTTPStatus.BAD_REQUEST, "expected a Host header")
-        elif host.lower() not in self._hosts:
+        elif host not in self._hosts and host.lower() not in self._hosts:
             return self._misdirected(host)
         if named and named.lower() not in self._hosts:
             return self._misdirected(named)
@@ -56,8 +57,8 @@ class Admission:
         if origin is not None and origin.lower() not in self._origins:
             detail = f"a web page of {origin[:100]} may not send requests here"
             return Refusal(HTTPStatus.FORBIDDEN, detail)
-        site = headers.get("SEC_FETCH_SITE", "none")
-        if command not in _HARMLESS and site not in {"none", "same-origin"}:
+        site = headers.get("SEC_FETCH_SITE")
+        if site not in _OURS and command not in _HARMLESS:
             return Refusal(
                 HTTPStatus.FORBIDDEN, "a web page elsewhere may not change anything here"
             )

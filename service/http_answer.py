@@ -73,7 +73,7 @@ class Written:
     @property
     def data(self) -> bytes:
         """The whole answer."""
-        return b"".join(self._pieces)
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def write_soon(self, data: bytes) -> int:
         """Take some of the answer."""

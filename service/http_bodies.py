@@ -47,7 +47,9 @@ class Bodies:
             self._held[sender] = size
 
     def release(self, sender: Sender) -> None:
-        """Forget a body."""
+        """Forget a body, if it was large enough to be counted."""
+        if sender not in self._held:
+            return
         with self._lock:
             self._total -= self._held.pop(sender, 0)
 
