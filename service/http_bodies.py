@@ -10,7 +10,7 @@ import time
 from threading import Lock
 from typing import Final, Protocol
 
-MOST_BYTES: Final = 2**26
+MOST_BYTES: Final = 2**25
 """Bytes of all bodies together, or of the two largest ones."""
 
 SLOW: Final = 5.0
