@@ -134,7 +134,9 @@ def test_a_file_is_read_once_however_often_the_daemon_starts(
     assert daemon.kept().decode() == lines + event(1, 20_001)
 
 
-def test_an_input_that_became_shorter_is_refused(daemons: Daemons, tmp_path: Path) -> None:
+def test_an_input_that_became_shorter_is_read_anew_from_its_beginning(
+    daemons: Daemons, tmp_path: Path
+) -> None:
     lines = event(1, 1) + event(2, 2)
     (tmp_path / "in.ndjson").write_text(lines)
     source = {"name": "files", "use": "ndjson", "params": {"paths": ["in.ndjson"]}}
@@ -142,9 +144,10 @@ def test_an_input_that_became_shorter_is_refused(daemons: Daemons, tmp_path: Pat
     eventually(lambda: daemon.stats()["emitted"] == 2, "all is read")
     daemon.stop()
     (tmp_path / "in.ndjson").write_text(event(3, 3))
-    daemon = daemons.start(ready=False, source=[source])
-    assert daemon.wait() == 1
-    assert f"in.ndjson: {len(lines)} bytes of it were read, and now it is shorter" in daemon.log
+    daemon = daemons.start(source=[source])
+    eventually(lambda: daemon.stats()["emitted"] == 3, "it is read")
+    assert daemon.kept().decode() == lines + event(3, 3)
+    assert f"another file than the one of which {len(lines)} bytes were read" in daemon.log
 
 
 def test_a_changed_table_holds_and_what_was_switched_elsewhere_stays(daemons: Daemons) -> None:
