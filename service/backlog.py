@@ -17,6 +17,13 @@ SNAPSHOT_SHARE_OF_FILES: Final = 16
 """The same where all of the input lies in files: it comes faster, and takes no memory meanwhile."""
 
 
+BLOCKS_AGAIN: Final = 32
+"""While blocks come again at a start, a barrier follows so many of them, or"""
+
+SIZE_AGAIN: Final = 2**20
+"""so many bytes."""
+
+
 class Backlog:
     """Counts of the blocks that are under way, of those kept for a replay, and since a barrier.
 
@@ -69,8 +76,16 @@ class Backlog:
             and self._kept <= most
         )
 
-    def wants_barrier(self) -> bool:
-        """Say whether the next block should be a barrier."""
+    def wants_barrier(self, *, again: bool = False) -> bool:
+        """Say whether the next block should be a barrier; ``again``: it was accepted before.
+
+        Blocks that come again at a start are saved often: then also one that is killed again and
+        again gets on.
+        """
+        if again and (
+            self.blocks_since_barrier >= BLOCKS_AGAIN or self._since_barrier >= SIZE_AGAIN
+        ):
+            return self._since_barrier + SIZE_AGAIN >= self._at_least(0)
         share = SNAPSHOT_SHARE if self._kept_since_barrier else SNAPSHOT_SHARE_OF_FILES
         return self._since_barrier >= self._at_least(
             self._checkpoint_size, share

@@ -123,9 +123,9 @@ class Dispatcher:
             self._backlog.blocks_since_barrier = 0
             return begun + 1
 
-    def wants_barrier(self) -> bool:
-        """Say whether the next block should be a barrier."""
-        return self._backlog.wants_barrier()
+    def wants_barrier(self, *, again: bool = False) -> bool:
+        """Say whether the next block should be a barrier; ``again``: it was accepted before."""
+        return self._backlog.wants_barrier(again=again)
 
     @property
     def blocks_since_barrier(self) -> int:

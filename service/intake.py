@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Event, Lock
 from typing import Final, NamedTuple
 
@@ -182,6 +183,8 @@ class Intake:
                         self._chain, self._configuration = change.chain, change.configuration
             for block in self._blocks(entry):
                 self._dispatcher.wait_for_room()
+                if self._dispatcher.wants_barrier(again=True):
+                    block = replace(block, barrier=True)  # noqa: PLW2901 - the same one
                 with self._order:
                     self._pass_on(block)
                 self.last_recovered = block.number
