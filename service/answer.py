@@ -129,7 +129,12 @@ class Asker:
             if passed is None:
                 keep[position] = False
             elif isinstance(passed, Mapping):
-                changed[position] = dict(passed)
+                try:
+                    changed[position] = dict(passed)
+                except Exception as error:  # noqa: BLE001 - a mapping of the user's own making
+                    reason = f"handle returned a {type(passed).__name__} that cannot be read"
+                    words = _writable(f"{reason}: {_words(error)}")
+                    answer.failed[position] = Failure(words, attempts=1)
             else:
                 reason = f"handle returned {type(passed).__name__}, not an event or None"
                 answer.failed[position] = Failure(reason, attempts=1)
@@ -163,11 +168,15 @@ def _reason(error: Exception, event: Event) -> str:
     name = error.args[0] if isinstance(error, KeyError) and error.args else None
     if isinstance(name, str) and name not in event:
         return f'the event has no field "{name}", which the middleware reads'
+    return f"handle raised {_words(error)}"
+
+
+def _words(error: Exception) -> str:
     try:
         words = str(error)
     except Exception:  # noqa: BLE001 - whatever the error's own code raises
         words = "<exception str() failed>"
-    return f"handle raised {type(error).__name__}: {words}"
+    return f"{type(error).__name__}: {words}"
 
 
 def _writable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,28 @@ class RaisesOdd(Middleware):
 
     def handle(self, event: Event) -> Event | None:
         raise Unspeakable if event["cid"] % 2 else ValueError("\ud800")
+
+
+class Unreadable(Mapping[str, Any]):
+    """A mapping that raises as soon as it is looked into."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError("nothing here")
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("nothing here")
+
+    def __len__(self) -> int:
+        return 1
+
+
+class ReturnsUnreadable(Middleware):
+    """Passes on a mapping of its own making that cannot be read."""
+
+    reads = ("cid",)
+
+    def handle(self, event: Event) -> Event | None:
+        return Unreadable() if event["cid"] % 2 else event
 
 
 class RaisesOnce(Middleware):

@@ -44,6 +44,14 @@ def test_an_error_that_cannot_be_told_is_a_dead_letter_all_the_same() -> None:
         assert letter.traceback.encode(), "it can be written anywhere"
 
 
+def test_a_mapping_that_cannot_be_read_is_a_dead_letter() -> None:
+    result = run(line(1) + line(2), step("ReturnsUnreadable"))
+    assert letters(result) == {
+        0: "handle returned a Unreadable that cannot be read: RuntimeError: nothing here"
+    }
+    assert result.kept == line(2)
+
+
 def test_an_event_whose_handling_raises_once_is_tried_again() -> None:
     result = run(FOUR, step("RaisesOnce"))
     assert result.dead == []
