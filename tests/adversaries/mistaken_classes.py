@@ -611,14 +611,17 @@ class Trial:
         state = self.outcome_of_start()
         if state != "ready":
             log = self.daemon.log
-            self.problems.append(f"without its table: {state}: {last_lines(log)}")
+            self.story.append(f"without its table: {state}: {last_lines(log)}")
             for way in ways_out(log):
                 if self.daemon.running.poll() is None:
                     self.daemon.kill()
                 self.daemon.start(None, *way.split())
                 state = self.outcome_of_start()
+                self.story.append(f"{way} -> {state}: {last_lines(self.daemon.log)}")
                 if state == "ready":
                     break
+            else:
+                self.problems.append(f"without its table: {state}: {last_lines(log)}")
         self.stranded = state != "ready"
         assert not self.stranded, "no start works any more"
         try:
@@ -672,8 +675,8 @@ def run(directory: Path, case: Case) -> Trial:
 
 
 def main(wanted: str, every: int) -> None:
-    """Run one case of ``every`` whose name contains the text; print what is wrong with each."""
-    chosen = [case for case in cases() if wanted in case.name]
+    """Run one case of ``every`` whose name matches; print what is wrong with each."""
+    chosen = [case for case in cases() if re.search(wanted, case.name)]
     exact = [case for case in chosen if case.name == wanted]
     random.Random(every).shuffle(chosen)
     chosen = chosen[::every]

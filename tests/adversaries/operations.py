@@ -146,7 +146,7 @@ class Planner:
 
     def lines(self, count: int) -> Iterable[bytes]:
         choice = self.choice
-        for _ in range(count):
+        for number in range(count):
             self.clock += choice.random() * 0.02
             event: Table = {
                 "cid": choice.randrange(60),
@@ -157,7 +157,7 @@ class Planner:
             }
             if choice.random() < 0.5:
                 event["line"] = choice.randrange(3)
-            kind = choice.random()
+            kind = choice.random() if number else 0.5  # a post needs a good event
             if kind < 0.005:
                 event["trouble"] = "raise"
             elif kind < 0.01:
