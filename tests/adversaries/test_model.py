@@ -46,7 +46,8 @@ def test_a_switch_holds_from_its_offset_on_and_a_changed_table_from_the_start_on
 
 
 def test_the_harness_imports_nothing_of_the_daemon() -> None:
-    for path in Path(__file__).parent.glob("*.py"):
+    for name in ("model", "harness", "operations", "changed_chain", "stops", "mistaken_classes"):
+        path = Path(__file__).with_name(f"{name}.py")
         for node in ast.walk(ast.parse(path.read_text())):
             names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):

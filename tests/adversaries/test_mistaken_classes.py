@@ -1,0 +1,37 @@
+"""Whatever a user's class does, the daemon goes on, or says which part it is and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.adversaries.mistaken_classes import Case, cases, run
+from tests.faults.budget import faults, spread
+
+pytestmark = pytest.mark.timeout(600)
+
+HELD = {
+    "local-mask-list",
+    "local-open-exits",
+    "local-returns-nan-time",
+    "shared-no-snapshot",
+    "shared-params-no-model",
+    "shared-returns-number",
+    "shared-returns-text-cid",
+    "sink-no-write",
+    "sink-open-exits",
+    "sink-open-raises-later",
+}
+"""Of the many cases those that are repeated here; the others are tried by hand."""
+
+CASES = [case for case in cases() if case.name in HELD]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [CASES[number - 1] for number in spread(len(CASES), faults(3))],
+    ids=lambda case: case.name,
+)
+def test_no_class_of_a_user_makes_a_start_impossible(case: Case, tmp_path: Path) -> None:
+    assert run(tmp_path, case).problems == []
