@@ -40,13 +40,15 @@ class AppendedFile:
         self._path = path
         self._truncate = truncate
         self._descriptor: int | None = None
+        self._reader: int | None = None
+        """The same file to read from: it may bear another name by then."""
         self._in_use = Lock()  # the descriptor, while it is flushed, must not become another file's
         self._length = 0
         self._is_regular = False  # a pipe or a terminal has no length
         self._torn = False
-        self._unread: tuple[bytes, memoryview] | None = (
-            None  # what a pipe took in part, and the rest
-        )
+        self._moved = False
+        self._unread: tuple[bytes, memoryview] | None = None
+        """What a pipe took in part, and the rest."""
 
     def open(self, position: Any = None) -> None:
         """Open the file and take it back to ``position``, one that ``position()`` returned.
@@ -75,10 +77,11 @@ class AppendedFile:
             if self._is_regular:
                 for folder in made:
                     sync_directory(folder)  # or a power loss takes the file itself away
+                self._reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except BaseException:
             os.close(descriptor)
             raise
-        self._torn = False
+        self._torn = self._moved = False
         self._descriptor = descriptor
 
     def write(self, data: bytes) -> None:
@@ -116,7 +119,9 @@ class AppendedFile:
         elif not self._is_regular:
             return None
         position = {"path": str(self._path.resolve()), "length": length}
-        if length and self._path.exists():
+        if self._reader is not None:
+            position["identity"] = [*FileIdentity.of(self._reader, min(HEAD, length))]
+        elif length and self._path.exists():
             with self._path.open("rb") as file:
                 position["identity"] = [*FileIdentity.of(file.fileno(), min(HEAD, length))]
         return position
@@ -124,7 +129,8 @@ class AppendedFile:
     def look(self) -> None:
         """See what others did to the file meanwhile; where it was cut or appended to, go on there.
 
-        Raises SinkFailed when the path leads elsewhere, since nobody would find what is written.
+        A file that was moved is followed. Raises SinkFailed when it was removed, since nobody would
+        find what is written.
         """
         if self._descriptor is None or not self._is_regular or self._torn:
             return
@@ -133,12 +139,20 @@ class AppendedFile:
             there = self._path.stat()
         except FileNotFoundError:
             there = None
-        if there is None or not os.path.samestat(there, status):
+        moved = there is None or not os.path.samestat(there, status)
+        if moved and not status.st_nlink:
             message = (
-                f"{self._path}: was moved, removed or replaced while it was written; put it back, "
-                "or restart the daemon: a new one begins then"
+                f"{self._path}: was removed while it was written; restart the daemon: a new one "
+                "begins then, with all since the last checkpoint"
             )
             raise SinkFailed(message)
+        if moved and not self._moved:
+            log.error(
+                "%s: was moved while it is written, and gets what comes, under its new name; "
+                "restart the daemon to have a new one begin here",
+                self._path,
+            )
+        self._moved = moved
         if status.st_size != self._length:
             log.error(
                 "%s: others changed it: %d bytes were written up to here, it has %d; it goes on at "
@@ -161,6 +175,9 @@ class AppendedFile:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
+            if self._reader is not None:
+                os.close(self._reader)
+                self._reader = None
 
     def _length_in(self, position: Any) -> int | None:
         """Return the length that the position tells, None when it is not one of this file.
@@ -199,8 +216,8 @@ class AppendedFile:
 
     def _see_that_it_begins_alike(self, identity: FileIdentity | None, length: int) -> None:
         """Raise PipelineFailed when another file is there that would be cut."""
-        if identity is None or self._path.stat().st_size < length:
-            return
+        if identity is None or not self._path.is_file() or self._path.stat().st_size < length:
+            return  # what it is instead is found when it is open
         with self._path.open("rb") as file:
             if identity.begins_alike(file.fileno()):
                 return

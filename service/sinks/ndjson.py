@@ -44,7 +44,7 @@ class NdjsonSink(Sink):
         self._file.write(emission.lines)
 
     def position(self) -> Any:
-        """Return which file and how long it is; raises SinkFailed when it is not there any more."""
+        """Return which file and how long it is; raises SinkFailed when it was removed."""
         self._file.look()
         return self._file.position()
 

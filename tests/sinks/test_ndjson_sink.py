@@ -92,26 +92,29 @@ def test_a_file_that_was_moved_away_is_followed_by_a_new_one(
 
 
 @pytest.mark.parametrize("now", ["nothing", "an empty file", "a file of others"])
-def test_a_moved_file_keeps_what_is_before_the_checkpoint_and_the_new_one_gets_the_rest(
-    tmp_path: Path, now: str
+@pytest.mark.parametrize("before", [b"", b"one\n"])
+def test_a_moved_file_gets_what_comes_and_after_a_restart_a_new_one_has_what_was_not_saved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, now: str, before: bytes
 ) -> None:
     path, rotated = tmp_path / "kept.ndjson", tmp_path / "kept.ndjson.1"
     sink = opened(path)
-    sink.write(emission(1, b"one\n"))
-    position = sink.position()
+    if before:
+        sink.write(emission(1, before))
     path.rename(rotated)
-    sink.write(emission(2, b"two\n"))
-    assert rotated.read_bytes() == b"one\ntwo\n"
     there = {"nothing": b"", "an empty file": b"", "a file of others": b"longer than before\n"}[now]
     if now != "nothing":
         path.write_bytes(there)
-    with pytest.raises(SinkFailed, match=r"was moved, removed or replaced.*restart"):
-        sink.position()
+    position = sink.position()
+    assert caplog.text.count("was moved while it is written") == 1
+    sink.write(emission(2, b"two\n"))
+    assert sink.position() is not None
+    assert caplog.text.count("was moved while it is written") == 1
+    assert rotated.read_bytes() == before + b"two\n"
     sink.close()  # a crash, or a stop, before the next checkpoint
     sink = opened(path, position)
     sink.write(emission(2, b"two\n"))
     sink.close()
-    assert rotated.read_bytes() == b"one\n"
+    assert rotated.read_bytes() == before
     assert path.read_bytes() == there + b"two\n"
 
 
@@ -119,12 +122,37 @@ def test_a_moved_file_that_is_put_back_is_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "kept.ndjson"
     sink = opened(path)
     path.rename(tmp_path / "elsewhere")
-    with pytest.raises(SinkFailed):
-        sink.position()
+    sink.position()
     sink.write(emission(1, b"one\n"))
     (tmp_path / "elsewhere").rename(path)
-    assert sink.position()["length"] == 4
+    position = sink.position()
+    assert position["length"] == 4
     sink.close()
+    sink = opened(path, position)
+    sink.close()
+    assert path.read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize("there", [b"", b"of others\n"])
+def test_a_removed_file_holds_the_stream_back_and_a_restart_writes_all_since_the_checkpoint(
+    tmp_path: Path, there: bytes
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    position = sink.position()
+    sink.write(emission(2, b"two\n"))
+    path.unlink()
+    if there:
+        path.write_bytes(there)
+    with pytest.raises(SinkFailed, match=r"was removed.*restart"):
+        sink.position()
+    sink.close()
+    if not there:
+        sink = opened(path, position)
+        sink.write(emission(2, b"two\n"))
+        sink.close()
+        assert path.read_bytes() == b"two\n"
 
 
 @pytest.mark.parametrize("left", [b"", b"one\nfrom others\n"])
