@@ -190,6 +190,11 @@ class AdjacentSuppressor(SharedMiddleware):
         else:
             self._cycle.begin(max(self.LEAST_CYCLE, len(self._memories) // 4))
 
+    @classmethod
+    def keeps_memory(cls, before: BaseModel, after: BaseModel) -> bool:
+        """Say whether ``by`` is the same: points that differ there do not meet."""
+        return bool(getattr(before, "by", ()) == getattr(after, "by", ()))
+
     def _start_anew(self) -> None:
         self._near_rows = NearRows()
         self._by: tuple[str, ...] = self.params.by

@@ -260,3 +260,12 @@ class SharedMiddleware(Middleware):
         have been taken with other parameters, and what is remembered already does not count.
         """
         raise NotImplementedError
+
+    @classmethod
+    def keeps_memory(cls, before: BaseModel, after: BaseModel) -> bool:
+        """Say whether ``restore`` takes over a memory from other parameters, or leaves it empty.
+
+        Both are instances of ``Params``. It decides nothing: it is said at a start with other ones.
+        """
+        del before, after
+        return True

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from middleware.contract import Middleware
 from middleware.declaration import check_instance
@@ -27,12 +30,27 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Switched:
+    """When and why one thing about a step was switched last; ``when`` is in seconds since 1970."""
+
+    since: str
+    when: float
+    reason: str
+
+    @property
+    def time(self) -> str:
+        """The time of day it was, in UTC."""
+        return datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One middleware's place in a chain version.
 
     ``resets`` counts how often its memory was emptied: a shared step whose memory has seen fewer
     resets than its block names empties it first. All this holds from the offset ``since`` on, for
-    the ``reason`` given then.
+    the ``reason`` given then. ``switches`` are the last ones of each thing: "mode", "reset" and,
+    for each parameter, "params.NAME".
     """
 
     name: str
@@ -43,11 +61,17 @@ class Step:
     resets: int = 0
     since: str = "1.0"
     reason: str = "configuration"
+    switches: Mapping[str, Switched] = field(default_factory=dict)
 
     @property
     def nameplate(self) -> Step:
         """The step without its parameters, for whoever was told them before."""
-        return replace(self, params={})
+        return replace(self, params={}, switches={})
+
+    @property
+    def plain_params(self) -> dict[str, Any]:
+        """The parameters as JSON has them: a date is its text."""
+        return dict(msgspec.to_builtins(dict(self.params)))
 
     def load(self) -> Middleware:
         """Return a new instance of the middleware, not yet open; raises ConfigurationError."""
@@ -136,21 +160,32 @@ class ChainVersion:
         reset: bool = False,
         since: str = "1.0",
         reason: str = "",
+        when: float = 0.0,
     ) -> ChainVersion:
         """Return the next version, with one step changed from the offset ``since`` on.
 
-        ``params`` replaces those it names and keeps the others. Raises KeyError for an unknown
-        name and ConfigurationError for wrong parameters.
+        ``params`` replaces those it names and keeps the others. ``when`` is in seconds since 1970.
+        Raises KeyError for an unknown name and ConfigurationError for wrong parameters.
         """
         index = self.index(name)
         step = replace(self.steps[index], since=since, reason=reason)
+        told = []
         if params is not None:
             merged = {**step.params, **params}
             load_middleware(step.use).parse_params(merged)
+            told += [
+                f"params.{key}"
+                for key, value in params.items()
+                if reason or key not in step.params or step.params[key] != value
+            ]
             step = replace(step, params=merged)
         if mode is not None:
+            told += ["mode"] if reason or step.mode != mode else []
             step = replace(step, mode=mode)
         if reset:
+            told.append("reset")
             step = replace(step, resets=step.resets + 1)
+        switches = {**step.switches, **dict.fromkeys(told, Switched(since, when, reason))}
+        step = replace(step, switches=switches)
         steps = (*self.steps[:index], step, *self.steps[index + 1 :])
         return ChainVersion(self.number + 1, steps)

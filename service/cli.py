@@ -13,24 +13,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from service.commands.asking import (
     FAILED,
     INTERRUPTED,
-    ask_daemon,
     config_option,
     exit_codes,
-    json_option,
     load_checked,
-    say,
-    url_option,
 )
 from service.commands.bench import bench
 from service.commands.dead import dead
 from service.commands.journal import journal
+from service.commands.middleware import middleware
 from service.commands.replay import replay
 from service.garbage import importing
 from service.standard_output import keep_for_data
@@ -49,7 +46,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-for command in (bench, dead, journal, replay):
+for command in (bench, dead, journal, middleware, replay):
     main.add_command(command)
 
 
@@ -132,11 +129,16 @@ def process(
 @main.command()
 @config_option
 def check(config: Path) -> None:
-    """Check a configuration, with every class and parameter it names; changes nothing."""
+    """Check a configuration, with every class and parameter it names; changes nothing.
+
+    It does not look at what was switched while a daemon ran, which outlives restarts: "penstock
+    middleware list" tells that.
+    """
     with exit_codes(config):
         settings = load_checked(config)
     chain = (
-        " -> ".join(f"{step.name} ({step.mode})" for step in settings.middleware) or "no middleware"
+        " -> ".join(f"{step.name} (configured: {step.mode})" for step in settings.middleware)
+        or "no middleware"
     )
     sources = ", ".join(source.name for source in settings.source) or "no source"
     sinks = ", ".join(sink.name for sink in settings.sink)
@@ -149,103 +151,6 @@ def schema() -> None:
     from service.settings import Settings
 
     click.echo(json.dumps(Settings.model_json_schema(), indent=2))
-
-
-@main.group()
-def middleware() -> None:
-    """Look at the middleware of a running daemon, and switch them."""
-
-
-reason_option = click.option("--reason", default="", help="Why; logged with the switch.")
-
-
-@middleware.command("list")
-@url_option
-@json_option
-@config_option
-def list_middleware(url: str | None, as_json: bool, config: Path) -> None:
-    """List the middleware in the chain's order."""
-    answer = ask_daemon(config, url, "GET", "/middleware")
-    if as_json:
-        click.echo(json.dumps(answer))
-        return
-    for each in answer:
-        say(f"{each['name']:<20} {each['mode']:<9} from {each['offset']:<10} {_params(each)}")
-
-
-@middleware.command()
-@click.argument("name")
-@url_option
-@json_option
-@config_option
-def show(name: str, url: str | None, as_json: bool, config: Path) -> None:
-    """Show one: its mode, since when and why, its parameters, whether it remembers."""
-    answer = ask_daemon(config, url, "GET", f"/middleware/{name}")
-    if as_json:
-        click.echo(json.dumps(answer))
-        return
-    for key, value in answer.items():
-        say(f"{key:<10}  {_params(answer) if key == 'params' else value}")
-
-
-def _switch_command(name: str, mode: str, text: str) -> None:
-    @middleware.command(name, help=text)
-    @click.argument("middleware_name", metavar="NAME")
-    @reason_option
-    @url_option
-    @json_option
-    @config_option
-    def switch(
-        middleware_name: str, reason: str, url: str | None, as_json: bool, config: Path
-    ) -> None:
-        body = {"mode": mode, "reason": reason}
-        _print_switch(
-            ask_daemon(config, url, "PATCH", f"/middleware/{middleware_name}", body), as_json
-        )
-
-
-_switch_command("enable", "enabled", "Let a middleware decide.")
-_switch_command("shadow", "shadow", "Let a middleware remember and count, but drop nothing.")
-_switch_command("disable", "disabled", "Let a middleware see nothing; its memory stays as it is.")
-
-
-@middleware.command("set")
-@click.argument("name")
-@click.argument("assignments", nargs=-1, required=True, metavar="PARAM=VALUE...")
-@reason_option
-@url_option
-@json_option
-@config_option
-def set_params(
-    name: str,
-    assignments: tuple[str, ...],
-    reason: str,
-    url: str | None,
-    as_json: bool,
-    config: Path,
-) -> None:
-    """Change parameters; those not named stay. A value is JSON, or else text."""
-    params = {}
-    for assignment in assignments:
-        param, equals, value = assignment.partition("=")
-        if not equals:
-            raise click.UsageError(f"{assignment!r}: write PARAM=VALUE, such as window=600")
-        params[param] = _json_or_text(value)
-    body = {"params": params, "reason": reason}
-    _print_switch(ask_daemon(config, url, "PATCH", f"/middleware/{name}", body), as_json)
-
-
-@middleware.command()
-@click.argument("name")
-@reason_option
-@url_option
-@json_option
-@config_option
-def reset(name: str, reason: str, url: str | None, as_json: bool, config: Path) -> None:
-    """Empty a middleware's memory."""
-    _print_switch(
-        ask_daemon(config, url, "POST", f"/middleware/{name}/reset", {"reason": reason}), as_json
-    )
 
 
 def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path) -> None:
@@ -318,22 +223,3 @@ def _print_summary(summary: Summary, dead: Path) -> None:
         row(f"  {place}", deaths["count"], f"  the first: {printable(deaths['first'])}")
     row("seconds", summary.seconds)
     row("events per second", round(summary.events_per_second))
-
-
-def _print_switch(answer: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(answer))
-        return
-    said = f"{answer['name']}: {answer['mode']} {_params(answer)}"
-    say(f"{said}, from offset {answer['offset']} on")
-
-
-def _params(answer: dict[str, Any]) -> str:
-    return " ".join(f"{name}={json.dumps(value)}" for name, value in answer["params"].items())
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value

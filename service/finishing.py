@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
+from service.changes import told_positions
 from service.configured import configured_chain
 from service.dead_letters import DeadLetters
 from service.errors import PipelineFailed
-from service.left_out import check_classes, tell_left_out, without
+from service.left_out import check_classes, check_switched, tell_left_out, without
 from service.pipeline import Pipeline
-from service.recovery import as_accepted, configuration_of
+from service.recovery import Recovered, as_accepted, configuration_of
 from service.settings import Settings
 from service.signals import Stop
 from service.state_directory import Storage, open_storage
@@ -42,12 +43,27 @@ def storage_to_start(
     try:
         tell_left_out(written, storage.recovered)
         check_classes(storage.recovered)
+        check_switched(storage.recovered.adopting(configured), configured)
         if storage.unfinished(configured):
             storage = finished(settings, storage, stop)
-        return storage.adopting(configured).forgetting(forget)
+        storage = storage.adopting(configured)
+        _tell_positions(settings, storage.recovered)
+        return storage.forgetting(forget)
     except BaseException:
         storage.journal.close()
         raise
+
+
+def _tell_positions(settings: Settings, recovered: Recovered) -> None:
+    """Log what becomes of the places in sinks and sources that came or went; left out ones told."""
+    checkpoint, left_out = recovered.checkpoint, recovered.without
+    if checkpoint is None:
+        return
+    sinks = {name: at for name, at in checkpoint.sinks.items() if name not in left_out}
+    origins = {name: at for name, at in checkpoint.origins.items() if name not in left_out}
+    ours = ([sink.name for sink in settings.sink], [source.name for source in settings.source])
+    for told in told_positions(sinks, origins, *ours):
+        log.warning("%s", told)
 
 
 def finished(settings: Settings, storage: Storage, stop: Stop) -> Storage:

@@ -87,17 +87,25 @@ class Operation:
         return [self.describe(step.name) for step in self._pipeline.intake.chain.steps]
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Describe one middleware: how it is now and since when; raises KeyError."""
+        """Describe one middleware: how it is now and since when; raises KeyError.
+
+        ``switched`` tells for "mode", "reset" and each "params.NAME" when and why it was switched
+        last, across starts.
+        """
         step = self._pipeline.intake.chain.step(name)
         return {
             "name": step.name,
             "use": step.use,
             "mode": step.mode,
-            "params": dict(step.params),
+            "params": step.plain_params,
             "shared": step.shared,
             "resets": step.resets,
             "offset": step.since,
             "reason": step.reason,
+            "switched": {
+                what: {"offset": each.since, "time": each.time, "reason": each.reason}
+                for what, each in step.switches.items()
+            },
         }
 
     def switch(
@@ -118,7 +126,7 @@ class Operation:
             raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
         with self._alone(name) if params is not None else nullcontext():
             step = self._pipeline.switch(name, mode=mode, params=params, reset=reset, reason=reason)
-        shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.params.items())
+        shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.plain_params.items())
         what = "reset" if reset else f"{step.mode} with {shown}" if shown else str(step.mode)
         why = reason or "no reason given"
         log.info("%s: %s from offset %s on (%s)", name, what, step.since, why)

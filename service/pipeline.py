@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
 from service.allocator import keep_freed_memory
-from service.block import Offset
 from service.chain import ChainVersion, Mode, Step
 from service.checkpointer import Checkpointer
 from service.configured import configured_sinks
@@ -307,14 +307,10 @@ class Pipeline:
             deadline = self.settings.workers.deadline
             try_out(step, self.settings.event, self.runtime_directory, deadline)
 
-        def switched(chain: ChainVersion, offset: Offset) -> ChainVersion:
-            since = str(offset)
-            return chain.switched(
-                name, mode=mode, params=params, reset=reset, since=since, reason=reason
-            )
-
+        what = partial(ChainVersion.switched, name=name, mode=mode, params=params, reset=reset)
+        made = partial(what, reason=reason, when=time.time())
         try:
-            return self.intake.switch(switched).step(name)
+            return self.intake.switch(lambda chain, at: made(chain, since=str(at))).step(name)
         except PipelineFailed as error:
             self.fail(str(error))
             raise

@@ -7,8 +7,9 @@ chain it was accepted under; only then does what the configuration says now hold
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -16,7 +17,8 @@ from typing import Final
 import msgspec
 
 from middleware.errors import ConfigurationError
-from service.chain import ChainVersion, Step
+from service.chain import ChainVersion
+from service.changes import adopted, same_configuration, told_changes, told_switches
 from service.checkpoint import Checkpoint, CheckpointFiles
 from service.errors import JournalDamaged, PipelineFailed
 from service.intake import Start
@@ -73,6 +75,13 @@ class Recovered:
             references,
             self.without,
         )
+
+    def adopting(self, configured: Configuration) -> ChainVersion:
+        """Return the chain that a start with this configuration goes on with."""
+        same = same_configuration(self.configuration, configured) and not self.left_out
+        if self.checkpoint is None or same:
+            return self.chain
+        return adopted(self.chain, self.configuration, configured, f"{self.last_block + 1}.0")
 
 
 _ACROSS: Final = (
@@ -195,20 +204,24 @@ def _put_back(checkpoint: Checkpoint, journal: Journal, files: CheckpointFiles) 
 
 
 def adopt(recovered: Recovered, configured: Configuration, journal: Journal) -> Recovered:
-    """Let what was changed in the configuration file hold from the next block on.
+    """Let what was changed in the configuration file hold from the next block on, and say so.
 
-    What was switched while it ran stays, but for steps whose table in the file was changed since.
-    Steps with the same name and middleware keep what they remember.
+    What was switched while it ran stays, but for steps whose table in the file was changed since;
+    that is said at each start. Steps with the same name and middleware keep what they remember.
     """
-    same = _written(recovered.configuration) == _written(configured) and not recovered.left_out
-    if recovered.checkpoint is None or same:
+    if recovered.checkpoint is None:
         return recovered
-    since = f"{recovered.last_block + 1}.0"
-    steps = [_adopted(step, recovered, since) for step in configured.steps]
-    chain = ChainVersion(recovered.chain.number + 1, tuple(steps))
-    journal.append(chain_entry(recovered.last_block + 1, ChainChange(chain, configured)))
-    log.warning("the configuration was changed: it holds from offset %s on", since)
-    return replace(recovered, chain=chain, configuration=configured)
+    before, chain = recovered.configuration, recovered.adopting(configured)
+    if chain is not recovered.chain:
+        since = f"{recovered.last_block + 1}.0"
+        journal.append(chain_entry(recovered.last_block + 1, ChainChange(chain, configured)))
+        log.warning("the configuration was changed: it holds from offset %s on", since)
+        for told in told_changes(recovered.chain, before, configured):
+            log.warning("%s", told)
+        recovered = replace(recovered, chain=chain, configuration=configured)
+    for told in told_switches(recovered.chain, configured):
+        log.warning("%s", told)
+    return recovered
 
 
 def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Recovered:
@@ -233,7 +246,9 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
         raise PipelineFailed(message)
     for name in names:
         since = f"{recovered.last_block + 1}.0"
-        chain = chain.switched(name, reset=True, since=since, reason="forgotten at the start")
+        chain = chain.switched(
+            name, reset=True, since=since, reason="forgotten at the start", when=time.time()
+        )
     change = ChainChange(chain, recovered.configuration)
     journal.append(chain_entry(recovered.last_block + 1, change))
     memory = recovered.checkpoint.memory
@@ -260,17 +275,6 @@ def as_accepted(settings: Settings, recovered: Recovered) -> Settings:
     )
 
 
-def _adopted(configured: Step, recovered: Recovered, since: str) -> Step:
-    """Return a step as the next chain version has it."""
-    present = _by_name(recovered.chain.steps).get(configured.name)
-    before = _by_name(recovered.configuration.steps).get(configured.name)
-    if present is None or before is None or present.use != configured.use:
-        return replace(configured, since=since)
-    if _table(before) == _table(configured):
-        return present
-    return replace(configured, resets=present.resets, since=since)
-
-
 def _name_lost(lost: list[Loss]) -> None:
     """Log which offsets are gone, one line for blocks side by side."""
     for why, entries in groupby(lost, key=attrgetter("why")):
@@ -279,17 +283,3 @@ def _name_lost(lost: list[Loss]) -> None:
             first, last = gone[0].first, gone[-1].last
             blocks = f"block {first} is" if first == last else f"blocks {first} to {last} are"
             log.error("%s gone, offsets %s.0 to %s.*: %s", blocks, first, last, why)
-
-
-def _by_name(steps: tuple[Step, ...]) -> dict[str, Step]:
-    return {step.name: step for step in steps}
-
-
-def _written(configuration: Configuration) -> bytes:
-    return msgspec.msgpack.encode(configuration, order="deterministic")
-
-
-def _table(step: Step) -> bytes:
-    """Return what the configuration file says of a step, to be compared: a NaN equals itself."""
-    table = {name: value for name, value in asdict(step).items() if name not in {"since", "reason"}}
-    return msgspec.msgpack.encode(table, order="deterministic")

@@ -48,7 +48,16 @@ LAYERS = [
         "origins",
         "journal",
     },
-    {"suspicion", "passage", "snapshot", "sequencer", "sinks", "idempotency", "checkpoint"},
+    {
+        "changes",
+        "suspicion",
+        "passage",
+        "snapshot",
+        "sequencer",
+        "sinks",
+        "idempotency",
+        "checkpoint",
+    },
     {
         "runner",
         "state_host",

@@ -28,7 +28,7 @@ def _configuration(tmp_path: Path) -> None:
 def test_check_describes_a_good_configuration(penstock: Command) -> None:
     done = penstock("check", *CONFIG)
     assert done.returncode == OK
-    assert done.stdout == b"penstock.toml: ok: push -> adjacent (enabled) -> kept\n"
+    assert done.stdout == b"penstock.toml: ok: push -> adjacent (configured: enabled) -> kept\n"
 
 
 BAD = [

@@ -88,6 +88,17 @@ def test_one_is_shown_with_all_there_is_to_know(penstock: Command, daemon: Runni
     assert json.loads(answer.stdout) == described
 
 
+def test_a_reason_stays_with_what_it_was_given_for(
+    penstock: Command, daemon: RunningDaemon
+) -> None:
+    offset = daemon.switch("blocked", mode="disabled", reason="line 3")["offset"]
+    daemon.switch("blocked", params={"cids": [14]})
+    shown = penstock("middleware", "show", "blocked", "--url", daemon.url).stdout.decode()
+    assert f"switched    mode at offset {offset}, " in shown
+    assert ": line 3\n" in shown
+    assert "params.cids at offset" in shown
+
+
 def test_an_address_needs_no_scheme(penstock: Command, daemon: RunningDaemon) -> None:
     host, port = daemon.address
     assert penstock("middleware", "list", "--url", f"{host}:{port}").returncode == OK

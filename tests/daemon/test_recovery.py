@@ -81,6 +81,9 @@ def test_memory_counts_and_switches_outlive_a_kill(daemons: Daemons) -> None:
     kill(daemon)
     daemon = daemons.start(middleware=[ADJACENT, BLOCKED])
     assert daemon.get("/api/v1/middleware/blocked") == switched
+    assert "blocked: stays as it was switched: disabled (the file says enabled)" in daemon.log
+    assert "penstock middleware enable blocked" in daemon.log
+    assert "adjacent: stays" not in daemon.log
     assert daemon.accept(event(7, 400) + event(3, 6))["first"] == "2.0"
     stats = daemon.settle()
     assert daemon.kept().decode() == event(1, 1) + event(7, 400)
@@ -161,6 +164,8 @@ def test_a_changed_table_holds_and_what_was_switched_elsewhere_stays(daemons: Da
     assert adjacent["params"] == {"window": 10.0, "radius": 1}
     assert adjacent["offset"] == "2.0"
     assert (blocked["mode"], blocked["reason"]) == ("shadow", "trial")
+    assert "window=10.0 (was 300.0); its memory is kept" in daemon.log
+    assert "blocked: stays as it was switched: shadow" in daemon.log
     daemon.accept(event(1, 12))
     daemon.settle()
     assert daemon.kept().decode() == event(1, 1) + event(1, 12)
@@ -176,6 +181,9 @@ def test_blocks_go_through_the_chain_they_were_accepted_under(
     (tmp_path / "gate").touch()
     daemon = daemons.start(middleware=[BLOCKED, ADJACENT])
     assert "go through it as it was" in daemon.log
+    assert "gate: removed" in daemon.log
+    assert "blocked: added" in daemon.log
+    assert "adjacent: unchanged; its memory is kept" in daemon.log
     assert daemon.kept().decode() == event(1, 1) + event(7, 3)
     daemon.accept(event(7, 500) + event(2, 50) + event(20, 50))
     daemon.settle()
@@ -222,8 +230,9 @@ def test_a_second_sink_begins_when_it_is_configured(daemons: Daemons, tmp_path: 
         {"name": name, "use": "ndjson", "params": {"path": f"{name}.ndjson"}}
         for name in ("kept", "late")
     ]
-    for _ in range(2):
+    for again in range(2):
         daemon = daemons.start(sink=sinks)
+        assert ("it holds only what is emitted from now on" in daemon.log) == (not again)
         daemon.accept(event(2, 2))
         daemon.settle()
         kill(daemon)

@@ -54,6 +54,7 @@ def test_one_middleware_is_described_whole(daemon: RunningDaemon) -> None:
         "resets": 0,
         "offset": "1.0",
         "reason": "configuration",
+        "switched": {},
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from pydantic import BaseModel
 
 from middleware.errors import ConfigurationError
 from service.chain import Mode, Step
@@ -35,6 +36,12 @@ def _no_pauses() -> Iterator[None]:
 @pytest.fixture
 def one(tmp_path: Path) -> OneProcess:
     return OneProcess(tmp_path / "life")
+
+
+class Narrower(BaseModel):
+    """Parameters of which a later version of a class took one away."""
+
+    mended: str
 
 
 def step(one: OneProcess, kind: str, **params: Any) -> dict[str, Any]:
@@ -152,6 +159,29 @@ def test_a_class_that_is_gone_is_named_before_anything_is_written(
         settle(pipeline)
     assert one.kept == lines + more
     assert "pass it undecided" in caplog.text
+
+
+def test_params_that_the_class_accepts_no_more_are_refused_with_ways_that_work(
+    one: OneProcess,
+) -> None:
+    odd = step(one, "Once")
+    with one.life(odd) as pipeline:
+        lines = accept(pipeline, 1)
+        pipeline.switch("odd", params={"bad": True})
+        assert pipeline.drain(lambda: True)
+    with patch("tests.faults.bad_steps.Once.Params", Narrower):
+        with pytest.raises(PipelineFailed) as failed:
+            one.pipeline(odd)
+        message = str(failed.value)
+        assert "odd: its params were switched while it ran" in message
+        assert "bad: unknown parameter of Once" in message
+        assert "a table that was changed wins" in message
+        assert "penstock run --without odd" in message
+        one.pipeline(step(one, "Once", mended=str(one.directory / "elsewhere"))).stop()
+    with one.life(odd) as pipeline:
+        accept(pipeline, 1)
+        settle(pipeline)
+    assert one.kept == lines
 
 
 def test_what_was_left_out_once_begins_anew_when_it_comes_again(one: OneProcess) -> None:
