@@ -93,6 +93,7 @@ class Generations:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.files: list[SharedFile] = []
+        self.put: Callable[[int], None] = self._put
         self.then: Callable[[], None] = lambda: None
         generations = self
 
@@ -103,12 +104,15 @@ class Generations:
                 """Take no notice of the address."""
 
             def put_snapshot(self, number: int) -> None:
-                generations.files[-1].put([b"after block %d" % number])
+                generations.put(number)
                 generations.then()
 
         monkeypatch.setattr(state_host, "start_child", self._start_child)
         monkeypatch.setattr(state_host, "StateClient", Client)
         self.host = StateHost(folder, (), retries=0)
+
+    def _put(self, number: int) -> None:
+        self.files[-1].put([b"after block %d" % number])
 
     def _start_child(self, *given: object) -> tuple[None, Connection]:
         assert isinstance(given[-1], SharedFile)
@@ -129,6 +133,28 @@ def generations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Gen
 def test_a_state_host_is_given_a_snapshot_and_asked_for_another(generations: Generations) -> None:
     assert bytes(generations.files[0].take()) == b"before"
     assert bytes(generations.host.snapshot(generations.host.address, 8)) == b"after block 8"
+
+
+def test_a_snapshot_that_was_put_in_and_not_taken_out_may_be_asked_for_again(
+    generations: Generations,
+) -> None:
+    """The answer that it is there may be lost."""
+    (shared,) = generations.files
+    shared.take()
+    version = chain(step("Tally"))
+    asked = sequencer(version.steps)
+    runner(asked.ask).run(block(1, line(1), version, barrier=True), NO_BLAME, 0)
+    generations.put = HostedSequencer(asked, shared).put_snapshot
+
+    def lost() -> None:
+        raise ProcessLost("nobody answered")
+
+    generations.then = lost
+    for _ in range(2):
+        with pytest.raises(ProcessLost, match="nobody answered"):
+            generations.host.snapshot(generations.host.address, 1)
+    generations.then = lambda: None
+    assert Snapshot.decode(generations.host.snapshot(generations.host.address, 1)).block == 1
 
 
 def test_what_another_state_host_was_given_is_not_taken_for_a_snapshot(

@@ -16,6 +16,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -47,6 +48,7 @@ ADJACENT: Final = {"name": "adjacent", "use": "adjacent"}
 STRUCTURES: Final = ((), (ADJACENT,), (BLOCKED, ADJACENT), (ADJACENT, BLOCKED), (BLOCKED,))
 STOPS: Final = ("stopped", "stopped at once", "killed")
 FINISHINGS: Final = ("well", "well", "killed after its barrier", "failing", "slow", "told to stop")
+ALL_KINDS: Final = {*STOPS, *(f"finishing: {how}" for how in FINISHINGS)}
 
 
 class ToldToStop(Stop):
@@ -233,7 +235,9 @@ def test_nothing_confirmed_is_lost_however_a_life_ends_and_whatever_the_next_cha
 ) -> None:
     seen: Counter[str] = Counter()
     wanted = faults(4)
-    for seed in range(wanted):
+    for seed in count():
+        if seed >= wanted and seen.keys() >= ALL_KINDS:
+            break  # however few are wanted, each kind is among them
         choice = random.Random(seed)
         lives = Lives(tmp_path / str(seed) / "life", choice)
         lives.directory.mkdir(parents=True)
@@ -246,8 +250,6 @@ def test_nothing_confirmed_is_lost_however_a_life_ends_and_whatever_the_next_cha
         assert kept == b"".join(lives.reference.kept), f"seed {seed}: {dict(lives.seen)}"
         seen += lives.seen
     record_property("faults", dict(seen))
-    assert all(seen[stop] for stop in STOPS)
-    assert all(seen[f"finishing: {how}"] for how in FINISHINGS)
 
 
 @pytest.mark.parametrize("first", ["stopped", "killed"])
