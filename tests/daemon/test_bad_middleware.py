@@ -208,12 +208,15 @@ from middleware.contract import SharedMiddleware
 
 class Broken(SharedMiddleware):
     reads = ("cid",)
+    seen = {seen}
 
     def handle(self, event):
+        self.seen = True
         return event
 
     def snapshot(self):
-        {snapshot}
+        if self.seen:
+            {snapshot}
 
     def restore(self, state):
         pass
@@ -225,7 +228,7 @@ def test_a_memory_that_cannot_be_kept_does_not_hold_the_stream_back_in_silence(
     start_daemon: StartDaemon, tmp_path: Path, snapshot: str
 ) -> None:
     """Either the daemon ends and says which middleware it was, or everything goes on."""
-    (tmp_path / "broken.py").write_text(BROKEN_MEMORY.format(snapshot=snapshot))
+    (tmp_path / "broken.py").write_text(BROKEN_MEMORY.format(snapshot=snapshot, seen=False))
     daemon = start_daemon(
         middleware=[{"name": "remembers", "use": "broken:Broken"}],
         queue={"bytes": 2000},
@@ -238,6 +241,19 @@ def test_a_memory_that_cannot_be_kept_does_not_hold_the_stream_back_in_silence(
     else:
         assert daemon.wait(10) == 1
         assert "remembers" in daemon.log.splitlines()[-1]
+
+
+def test_a_memory_that_cannot_be_kept_even_empty_is_named_at_the_start(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    broken = BROKEN_MEMORY.format(snapshot='raise RuntimeError("no memory")', seen=True)
+    (tmp_path / "broken.py").write_text(broken)
+    remembers = {"name": "remembers", "use": "broken:Broken"}
+    daemon = start_daemon(ready=False, middleware=[remembers])
+    assert daemon.wait() == 1
+    last: Any = daemon.log.splitlines()[-1]
+    assert "remembers: its memory cannot be kept" in last
+    assert "penstock run --without remembers" in last
 
 
 def _accepts_all(daemon: RunningDaemon, bodies: list[str]) -> bool:
