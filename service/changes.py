@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 
 from middleware.contract import SharedMiddleware
-from middleware.errors import ConfigurationError
 from middleware.loading import load_middleware
 from service.chain import ChainVersion, Mode, Step
 from service.journal.entry import Configuration
@@ -100,6 +99,19 @@ def told_switches(chain: ChainVersion, configured: Configuration) -> Iterator[st
             yield f"{step.name}: its memory was emptied {times} by reset, last {last}"
 
 
+def told_memory(now: Step, step: Step) -> str:
+    """Say what becomes of the memory of a step whose class stays, behind what else is said."""
+    if not step.shared:
+        return ""
+    try:
+        loaded = load_middleware(step.use)
+        old, new = loaded.parse_params(now.params), loaded.parse_params(step.params)
+        kept = not issubclass(loaded, SharedMiddleware) or loaded.keeps_memory(old, new)
+    except Exception:  # noqa: BLE001 - a class that knows the params of before no more, or is odd
+        return "; its memory is handed to it as it is"
+    return "; its memory is kept" if kept else "; its memory is emptied: it is one of other params"
+
+
 def told_positions(
     positions: Mapping[str, Any],
     origins: Mapping[str, Mapping[str, Any]],
@@ -141,7 +153,7 @@ def _becomes(
         return f"its class {what}"
     if _table(table) != _table(step):
         return f"its table was changed: {_changed(now, step)}"
-    return None if _differences(now, step) else f"unchanged{_kept(now, step)}"
+    return None if _differences(now, step) else f"unchanged{told_memory(now, step)}"
 
 
 def _added(step: Step, before: Configuration, wanted: Collection[str]) -> str:
@@ -165,20 +177,7 @@ def _changed(now: Step, step: Step) -> str:
         for thing, ours, theirs in _differences(step, now)
     ]
     told = ", ".join(differences) or "it says now how it was switched before"
-    return told + _kept(now, step)
-
-
-def _kept(now: Step, step: Step) -> str:
-    """Say what becomes of the memory of a step whose class stays."""
-    if not step.shared:
-        return ""
-    try:
-        loaded = load_middleware(step.use)
-        old, new = loaded.parse_params(now.params), loaded.parse_params(step.params)
-        kept = not issubclass(loaded, SharedMiddleware) or loaded.keeps_memory(old, new)
-    except ConfigurationError:  # the class knows the parameters of before no more
-        return "; its memory is handed to it as it is"
-    return "; its memory is kept" if kept else "; its memory is emptied: it is one of other params"
+    return told + told_memory(now, step)
 
 
 def _differences(step: Step, other: Step) -> list[tuple[str, str, str]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from middleware.errors import ConfigurationError
 from service.chain import Mode
+from service.changes import told_memory
 from service.errors import NotAccepted
 from service.pipeline import Pipeline
 from service.sources.source import Source
@@ -124,12 +125,14 @@ class Operation:
         """
         if reset and not self._pipeline.intake.chain.step(name).shared:
             raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
+        before = self._pipeline.intake.chain.step(name)
         with self._alone(name) if params is not None else nullcontext():
             step = self._pipeline.switch(name, mode=mode, params=params, reset=reset, reason=reason)
         shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.plain_params.items())
         what = "reset" if reset else f"{step.mode} with {shown}" if shown else str(step.mode)
         why = reason or "no reason given"
-        log.info("%s: %s from offset %s on (%s)", name, what, step.since, why)
+        memory = "" if params is None else told_memory(before, step)
+        log.info("%s: %s from offset %s on (%s)%s", name, what, step.since, why, memory)
         return self.describe(name)
 
     @contextmanager

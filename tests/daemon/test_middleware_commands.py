@@ -99,6 +99,14 @@ def test_a_reason_stays_with_what_it_was_given_for(
     assert "params.cids at offset" in shown
 
 
+def test_the_log_of_a_switch_says_what_becomes_of_the_memory(daemon: RunningDaemon) -> None:
+    daemon.switch("adjacent", params={"window": 200.0}, reason="narrower")
+    assert "(narrower); its memory is kept" in daemon.log
+    daemon.switch("adjacent", params={"by": ["rack"]}, reason="racks apart")
+    assert "(racks apart); its memory is emptied" in daemon.log
+    daemon.switch("adjacent", params={"window": 300.0, "by": []})
+
+
 def test_an_address_needs_no_scheme(penstock: Command, daemon: RunningDaemon) -> None:
     host, port = daemon.address
     assert penstock("middleware", "list", "--url", f"{host}:{port}").returncode == OK
