@@ -43,7 +43,7 @@ def check_instance(middleware: Middleware) -> None:
         raise ConfigurationError(message)
     try:
         reads: object = middleware.reads
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         message = f"{name}: reads raises {type(error).__name__}: {error}"
         raise ConfigurationError(message) from error
     if problem := _wrong_reads(reads):

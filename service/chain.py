@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +19,12 @@ from middleware.contract import Middleware
 from middleware.declaration import check_instance
 from middleware.errors import ConfigurationError
 from middleware.loading import load_middleware, raised_at
+
+WAYS_ON: Final = (
+    "nothing that was confirmed is lost: mend its class and start again, or go on without it "
+    "(penstock run --without {})"
+)
+"""What to do about a step whose class cannot be used, by its name."""
 
 
 class Mode(StrEnum):
@@ -79,9 +85,9 @@ class Step:
         params = loaded.parse_params(self.params)
         try:
             made = loaded(params)
-        except Exception as error:
-            message = f"{self.name} cannot be made: {type(error).__name__}: {error}"
-            raise ConfigurationError(message) from error
+        except (Exception, SystemExit) as error:
+            what = f"{type(error).__name__}: {error} (at {raised_at(error)})"
+            raise ConfigurationError(f"{self.name} cannot be made: {what}") from error
         check_instance(made)
         return made
 

@@ -18,7 +18,7 @@ from middleware.errors import ConfigurationError
 from middleware.loading import load_class, load_middleware
 from middleware.parameters import parse_params
 from service.border import check_reads
-from service.chain import ChainVersion, Mode, Step
+from service.chain import WAYS_ON, ChainVersion, Mode, Step
 from service.claims import conflicts
 from service.event_queue import EventQueue
 from service.outlet import Outlet
@@ -126,8 +126,10 @@ def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
                 params = _plain(part.params)
                 step = Step(part.name, part.use, Mode(part.mode), params, loaded.shared)
                 with problems.at(place):
-                    check_reads(event, step.load())
-                    _check_memory(step)
+                    with _way_on(part.name):
+                        made = step.load()
+                        _check_memory(step)
+                    check_reads(event, made)
                     steps.append(step)
     return steps
 
@@ -151,6 +153,9 @@ def _check_memory(step: Step) -> None:
         state = fresh.snapshot()
     except Exception:  # noqa: BLE001 - it may well need to be open
         return
+    except SystemExit as error:
+        message = f"{step.name}: snapshot() raises SystemExit: {error}"
+        raise ConfigurationError(message) from error
     try:
         msgspec.msgpack.encode(state)
     except Exception as error:
@@ -174,7 +179,7 @@ def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
                     if name in {"cid", "time", "time_format"} & loaded.Params.model_fields.keys()
                 }
                 params = parse_params(loaded, known | part.params)
-                with _making(loaded):
+                with _making(loaded, part.name):
                     sink = loaded(params)
                 sinks[part.name] = Outlet(sink, part.refused == "dead", part.name)
     return sinks
@@ -189,7 +194,7 @@ def _sources(
             loaded = _load(part.use, "service.sources", Source, needs="start")
             with problems.at(f"{place}.params"):
                 params = parse_params(loaded, part.params)
-                with _making(loaded):
+                with _making(loaded, part.name):
                     sources.append(loaded(part.name, params, surroundings))
     return sources
 
@@ -208,8 +213,17 @@ def _load(use: str, package: str, kind: type[Kind], *, needs: str) -> type[Kind]
 
 
 @contextmanager
-def _making(loaded: type) -> Iterator[None]:
-    """Raise ConfigurationError for whatever the class raises, with its place."""
+def _way_on(name: str) -> Iterator[None]:
+    """Say with a fault of a class what to do, should it be met by a start."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; {WAYS_ON.format(name)}") from error
+
+
+@contextmanager
+def _making(loaded: type, name: str) -> Iterator[None]:
+    """Raise ConfigurationError for whatever the class raises, with its place and what to do."""
     try:
         yield
     except ConfigurationError:
@@ -217,4 +231,5 @@ def _making(loaded: type) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
-        raise ConfigurationError(f"{loaded.__name__} cannot be made: {what}") from error
+        message = f"{loaded.__name__} cannot be made: {what}; {WAYS_ON.format(name)}"
+        raise ConfigurationError(message) from error

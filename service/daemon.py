@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
@@ -24,6 +24,7 @@ from service.operation import Operation
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.signals import Stop
+from service.sources.calls import call_all
 from service.sources.mount import Mount
 from service.sources.source import Source, Surroundings
 from service.state_directory import lock_directory
@@ -148,8 +149,7 @@ class Daemon:
             return False
         self._queue_server.start()
         self._schedule()
-        for source in self._sources:
-            _safely(source, source.start)
+        call_all(self._sources, "start", lambda: not self._stop.asked)
         return True
 
     def _starting(self, began: float) -> bool:
@@ -204,8 +204,7 @@ class Daemon:
                 "stopping (%s): what was accepted is still emitted; a second signal stops at once",
                 self._stop.signal.name,
             )
-        for source in self._sources:
-            _safely(source, source.stop)
+        call_all(self._sources, "stop", lambda: not self._stop.at_once)
         self._scheduler.shutdown(wait=False)
         began = time.monotonic()
         drained = self._pipeline.drain(
@@ -239,12 +238,3 @@ def _scheduler(operation: Operation) -> APScheduler:
 
 def _source_failed(name: str, problem: str) -> None:
     log.error('source "%s": %s; everything else goes on', name, problem)
-
-
-def _safely(source: Source, call: Callable[[], None]) -> None:
-    """Start or stop a source; whatever it raises is its problem alone."""
-    try:
-        call()
-    except Exception as error:
-        log.exception('source "%s"', source.name)
-        source.fail(f"{call.__name__} raised {type(error).__name__}: {error}")

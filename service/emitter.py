@@ -33,6 +33,8 @@ CLOSE_LIMIT: Final = 5.0
 
 LETTERS: Final = "dead letters"
 
+_WITHOUT: Final = "if it never returns, go on without this sink: penstock run --without {}"
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -89,7 +91,7 @@ class Emitter:
         """Return what holds the stream back: by sink why it fails, or what it is at for so long."""
         now = time.monotonic()
         slow = {
-            name: f"{call[0]} has taken {now - call[1]:.0f} s"
+            name: f"{call[0]} has taken {now - call[1]:.0f} s; {_WITHOUT.format(name)}"
             for name, outlet in self._outlets.items()
             if (call := outlet.longest_call()) and now - call[1] >= SLOW
         }
@@ -119,10 +121,12 @@ class Emitter:
                 ):
                     told = {(name, call[1]): 2 * (now - call[1])}
                     log.warning(
-                        'sink "%s": %s has taken %.0f s; the stream waits for it, nothing is lost',
+                        'sink "%s": %s has taken %.0f s; the stream waits for it, nothing is lost; '
+                        "%s",
                         name,
                         call[0],
                         now - call[1],
+                        _WITHOUT.format(name),
                     )
 
     def open(self, positions: Mapping[str, Any], letters: Any) -> int | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from middleware.contract import Batch, Middleware
+from middleware.errors import ConfigurationError
 from service.answer import Answer, Asker, Blame
 from service.block import Block, FileRange
 from service.border import Border, Lines
-from service.chain import ChainVersion, Mode, Step
-from service.errors import InputGone
+from service.chain import WAYS_ON, ChainVersion, Mode, Step
+from service.errors import InputGone, PipelineFailed
 from service.passage import DeadLetter, Passage, Result
 from service.progress import ASKING, BORDER, NOTHING, OPENING, Lane
 from service.sequencer import Question
@@ -141,7 +142,11 @@ class ChainRunner:
                 if middleware is not None and not step.shared:
                     step.close(middleware)
                 self._lane.enter(0, index, OPENING)
-                middleware = step.load() if step.shared else step.opened()
+                try:
+                    middleware = step.load() if step.shared else step.opened()
+                except ConfigurationError as error:
+                    message = f"{error}; {WAYS_ON.format(step.name)}"
+                    raise PipelineFailed(message) from error
             self._middleware[step.name] = (step, middleware)
         self._lane.leave()
         names = [name for _, middleware in self._middleware.values() for name in middleware.reads]

@@ -17,7 +17,6 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Condition
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -25,7 +24,7 @@ import numpy as np
 from middleware.contract import Batch, SharedMiddleware
 from middleware.errors import ConfigurationError
 from service.answer import Answer, Asker, Blame, Failure
-from service.chain import Step
+from service.chain import WAYS_ON, Step
 from service.errors import PipelineFailed
 from service.progress import OPENING
 from service.snapshot import Snapshot, StepMemory
@@ -104,10 +103,10 @@ class StepSequence:
         # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
         try:
             state = msgspec.msgpack.encode(self._middleware.snapshot())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = (
                 f"{step.name}: its memory cannot be kept: {type(error).__name__}: {error}; "
-                f"{_WAYS_OUT.format(step.name)}"
+                f"{WAYS_ON.format(step.name)}"
             )
             raise PipelineFailed(message) from error
         return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
@@ -115,7 +114,7 @@ class StepSequence:
     def _restore(self, memory: StepMemory) -> None:
         try:
             self._middleware.restore(msgspec.msgpack.decode(memory.state))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = (
                 f"{memory.name}: what it remembers cannot be restored: {error}; start the version "
                 f"that wrote it, or let it begin empty: penstock run --forget {memory.name}"
@@ -127,11 +126,11 @@ class StepSequence:
         state = self.memory().state
         try:
             self._middleware.restore(msgspec.msgpack.decode(state))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             name = self._step.name
             message = (
                 f"{name}: restore() does not take what snapshot() returned: "
-                f"{type(error).__name__}: {error}; {_WAYS_OUT.format(name)}"
+                f"{type(error).__name__}: {error}; {WAYS_ON.format(name)}"
             )
             raise PipelineFailed(message) from error
 
@@ -158,17 +157,16 @@ class StepSequence:
         memory = None if reset else self.memory()
         self._step = step
         step.close(self._middleware)
-        try:
-            self._middleware = self._opened()
-        except ConfigurationError as error:
-            message = f"{error}, where it was switched; {_WAYS_OUT.format(step.name)}"
-            raise PipelineFailed(message) from error
+        self._middleware = self._opened()
         if memory is not None:
             self._restore(memory)
 
     def _opened(self) -> SharedMiddleware:
         self._asker.lane.enter(0, self._index, OPENING)
-        middleware = self._step.opened()
+        try:
+            middleware = self._step.opened()
+        except ConfigurationError as error:
+            raise PipelineFailed(f"{error}; {WAYS_ON.format(self._step.name)}") from error
         self._asker.lane.leave()
         assert isinstance(middleware, SharedMiddleware)  # noqa: S101 - only shared steps come here
         return middleware
@@ -224,10 +222,5 @@ def _packed(answer: Answer) -> bytes:
                 del answer.changed[position]
         return pickle.dumps(answer)
 
-
-_WAYS_OUT: Final = (
-    "nothing that was confirmed is lost: mend its class and start again, or go on without it "
-    "(penstock run --without {})"
-)
 
 _NOTHING = Answer(np.ones(0, np.bool_))

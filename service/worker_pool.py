@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from service.chain import Step
+from service.chain import WAYS_ON, Step
 from service.child import end_child, start_child
 from service.dispatcher import WINDOW, Dispatcher
 from service.progress import OPENING, Place, Progress
@@ -244,10 +244,7 @@ def opening(places: Sequence[Place], steps: Sequence[Step]) -> str:
     names = [steps[place.step].name for place in places if place.position == OPENING]
     if not names:
         return ""
-    return (
-        f" while {names[0]} was opened; nothing that was confirmed is lost: mend its class and "
-        f"start again, or go on without it (penstock run --without {names[0]})"
-    )
+    return f" while {names[0]} was opened; {WAYS_ON.format(names[0])}"
 
 
 def _ending(exitcode: int | None) -> str:

@@ -13,17 +13,20 @@ pytestmark = pytest.mark.timeout(600)
 
 HELD = {
     "case",
+    "local-__init__-raises-later",
     "local-handle_batch-raises",
     "local-import-raises",
     "local-mask-list",
     "local-open-exits",
     "local-open-raises",
+    "local-open-raises-later",
     "local-returns-nan-time",
     "shared-count-numpy",
     "shared-handle-raises",
     "shared-handle_batch-raises",
     "shared-no-snapshot",
     "shared-open-raises",
+    "shared-open-raises-later",
     "shared-params-no-model",
     "shared-returns-number",
     "shared-returns-text-cid",
@@ -31,6 +34,7 @@ HELD = {
     "shared-snapshot-set",
     "shared-snapshot-set-once-filled",
     "sink-__init__-raises",
+    "sink-__init__-raises-later",
     "sink-flush-raises",
     "sink-import-raises",
     "sink-no-write",
@@ -48,7 +52,10 @@ HELD = {
     "source-puts-none-as-name",
     "source-puts-number",
     "source-puts-text",
+    "source-start-exits",
+    "source-start-hangs",
     "source-start-raises-later",
+    "source-stop-hangs",
 }
 """Of the many cases those that are repeated here; the others are tried by hand."""
 

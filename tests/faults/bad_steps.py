@@ -33,6 +33,21 @@ class ExitsAtOpen(Middleware):
         return event
 
 
+class RaisesAtOpen(ExitsAtOpen):
+    """Cannot be opened."""
+
+    def open(self) -> None:
+        raise ValueError("bad is bad")
+
+
+class ExitsAsItIsMade(ExitsAtOpen):
+    """Ends the interpreter as it is made."""
+
+    def __init__(self, params: Where) -> None:
+        super().__init__(params)
+        sys.exit(3)
+
+
 class Once(SharedMiddleware):
     """Passes each cid once."""
 

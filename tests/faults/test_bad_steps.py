@@ -71,6 +71,29 @@ def test_a_step_that_ends_its_process_as_it_is_opened_ends_the_start(
     assert one.kept == lines
 
 
+@pytest.mark.parametrize(
+    ("kind", "who"), [("RaisesAtOpen", "worker"), ("OpenRaises", "state host")]
+)
+def test_an_open_that_raises_ends_the_start_with_a_way_that_works(
+    one: OneProcess, kind: str, who: str, capfd: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    odd = step(one, kind, bad=True)
+    with pytest.raises(PipelineFailed, match=who) as failed, one.life(odd):
+        pass
+    assert "odd cannot be opened: ValueError: bad is bad (at " in str(failed.value)
+    assert "penstock run --without odd" in str(failed.value)
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
+    with one.life(odd, left_out=["odd"]):
+        pass
+
+
+def test_an_instance_that_cannot_be_made_is_refused_with_a_way_on(one: OneProcess) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        check_settings(one.settings(step(one, "ExitsAsItIsMade")))
+    assert "odd cannot be made: SystemExit: 3 (at " in str(refused.value)
+    assert "penstock run --without odd" in str(refused.value)
+
+
 def test_a_close_that_raises_is_passed_over(one: OneProcess) -> None:
     with one.life(step(one, "CloseRaises")) as pipeline:
         first = accept(pipeline, 1, 2)
