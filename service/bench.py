@@ -105,6 +105,12 @@ class Boundary(SharedMiddleware):
         """Pass the event on."""
         return event
 
+    def snapshot(self) -> None:
+        """Remember nothing."""
+
+    def restore(self, state: Any) -> None:
+        """Remember nothing."""
+
 
 def measure(settings: Settings, lines: Sequence[bytes]) -> Measurement:
     """Run the settings' chain over the lines, as many as time allows.
