@@ -31,8 +31,8 @@ from service.state_directory import lock_directory
 
 log = logging.getLogger(__name__)
 
-START_LIMIT: Final = 60.0
-"""Seconds until the state host and the workers must be ready."""
+START_LIMIT: Final = 90.0
+"""Seconds until the state host and the workers must be ready; they have limits of their own."""
 
 HELD_BACK_LIMIT: Final = 5.0
 """Seconds a stop waits for a sink that holds the stream back: what it did not take is kept."""

@@ -14,10 +14,11 @@ from typing import Final
 
 from service.dispatcher import Dispatcher
 from service.errors import ProcessLost
+from service.own_code import culprit, doing, doing_and_ways_on
 from service.progress import ASKING, NOTHING
 from service.state_host import StateHost
 from service.threads import ended, start_thread
-from service.worker_pool import MOST_STARTS, WorkerLink, opening
+from service.worker_pool import MOST_STARTS, WorkerLink
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ _LOOK: Final = 0.05
 
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two starts of a state host that dies again and again while starting."""
+
+MOST_IN_OWN_CODE: Final = 3
+"""So many ends in a row while a step is opened, keeps or restores its memory are no accident."""
 
 
 class DeadlineGuard:
@@ -129,7 +133,7 @@ class StateKeeper:
 
     def _run(self) -> None:
         pause = 0.0
-        died = 0
+        died = in_own_code = 0
         while not self._stopping.wait(pause):
             try:
                 self._host.start(self._dispatcher.snapshot)
@@ -140,7 +144,7 @@ class StateKeeper:
             except ProcessLost as error:
                 died += 1
                 if died == MOST_STARTS:
-                    what = opening(self._host.places(), self._host.steps)
+                    what = doing_and_ways_on(self._host.places(), self._host.steps)
                     self._failed(f"{error}, {died} in a row{what}")
                     return
                 log.warning("%s; it is tried again, nothing is lost", error)
@@ -152,15 +156,22 @@ class StateKeeper:
             self.ready.set()
             if self._stopping.is_set():
                 self._host.kill()
-            exitcode = self._host.wait()
+            end = f"the state host ended (exit code {self._host.wait()})"
             self.ready.clear()
             if self._stopping.is_set():
                 return
+            places, steps = self._host.places(), self._host.steps
+            in_own_code = in_own_code + 1 if culprit(places, steps) else 0
+            if in_own_code == MOST_IN_OWN_CODE:
+                what = doing_and_ways_on(places, steps)
+                self._failed(f"{end}, {in_own_code} in a row{what}")
+                return
             log.warning(
-                "the state host ended (exit code %s); another one starts from the last snapshot "
-                "and is asked again, nothing is lost",
-                exitcode,
+                "%s%s; another one starts from the last snapshot and is asked again, "
+                "nothing is lost",
+                end,
+                doing(places, steps),
             )
             self.restarts += 1
             how = f"ended the state host, or took longer than the deadline of {self._deadline:g} s"
-            self._dispatcher.state_died(self._host.places(), how)
+            self._dispatcher.state_died(places, how)

@@ -20,6 +20,10 @@ RAISED: Final = -4
 """``handle_batch`` of a shared middleware raised: its memory cannot be trusted any more."""
 OPENING: Final = -5
 """A step is being opened, in no block."""
+KEEPING: Final = -6
+"""A step's ``snapshot`` runs, in no block."""
+RESTORING: Final = -7
+"""A step's ``restore`` runs, in no block."""
 BORDER: Final = -1
 """In place of a step: the event's line is being read."""
 

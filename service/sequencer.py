@@ -26,7 +26,7 @@ from middleware.errors import ConfigurationError
 from service.answer import Answer, Asker, Blame, Failure
 from service.chain import WAYS_ON, Step
 from service.errors import PipelineFailed
-from service.progress import OPENING
+from service.progress import KEEPING, OPENING, RESTORING
 from service.snapshot import Snapshot, StepMemory
 
 
@@ -100,6 +100,7 @@ class StepSequence:
     def memory(self) -> StepMemory:
         """Return what the step remembers now, as plain data."""
         step = self._step
+        self._asker.lane.enter(0, self._index, KEEPING)
         # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
         try:
             state = msgspec.msgpack.encode(self._middleware.snapshot())
@@ -109,9 +110,11 @@ class StepSequence:
                 f"{WAYS_ON.format(step.name)}"
             )
             raise PipelineFailed(message) from error
+        self._asker.lane.leave()
         return StepMemory(step.name, step.use, dict(step.params), step.resets, state)
 
     def _restore(self, memory: StepMemory) -> None:
+        self._asker.lane.enter(0, self._index, RESTORING)
         try:
             self._middleware.restore(msgspec.msgpack.decode(memory.state))
         except (Exception, SystemExit) as error:
@@ -120,10 +123,12 @@ class StepSequence:
                 f"that wrote it, or let it begin empty: penstock run --forget {memory.name}"
             )
             raise PipelineFailed(message) from error
+        self._asker.lane.leave()
 
     def _restore_nothing(self) -> None:
         """See that the memory can be kept and restored while there is nothing in it yet."""
         state = self.memory().state
+        self._asker.lane.enter(0, self._index, RESTORING)
         try:
             self._middleware.restore(msgspec.msgpack.decode(state))
         except (Exception, SystemExit) as error:
@@ -133,6 +138,7 @@ class StepSequence:
                 f"{type(error).__name__}: {error}; {WAYS_ON.format(name)}"
             )
             raise PipelineFailed(message) from error
+        self._asker.lane.leave()
 
     def _first_answer(self, question: Question) -> Answer:
         self._switch(question.step)

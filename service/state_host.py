@@ -24,6 +24,7 @@ from service.answer import Answer, Asker
 from service.chain import Step
 from service.child import end_child, start_child
 from service.errors import PipelineFailed, ProcessLost
+from service.own_code import doing_and_ways_on, speaks
 from service.progress import Place, Progress
 from service.runtime_directory import reachable
 from service.sequencer import Question, Sequencer
@@ -192,7 +193,10 @@ class StateHost:
         plan = StatePlan(self.address, self.key, tuple(self.steps), self._retries)
         try:
             pipe.send(plan)
-            problem = pipe.recv() if pipe.poll(START_LIMIT) else "it took too long"
+            if not speaks(pipe, "the state host", self.places, self.steps, START_LIMIT):
+                what = doing_and_ways_on(self.places(), self.steps)
+                raise PipelineFailed(f"the state host was not ready within {START_LIMIT:g} s{what}")
+            problem = pipe.recv()
         except (EOFError, OSError) as error:
             how = f"exit code {self.wait()}"
             raise ProcessLost(f"the state host died while starting ({how})") from error

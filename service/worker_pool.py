@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -18,10 +18,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from service.chain import WAYS_ON, Step
 from service.child import end_child, start_child
 from service.dispatcher import WINDOW, Dispatcher
-from service.progress import OPENING, Place, Progress
+from service.own_code import doing_and_ways_on, speaks
+from service.progress import Place, Progress
 from service.slots import Slots
 from service.threads import ended, start_thread
 from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
@@ -142,7 +142,7 @@ class WorkerLink:
                 self.restarts += 1
                 died = 0 if was_ready else died + 1
                 if died == MOST_STARTS:
-                    what = opening(self.places(), self._plan().chain.steps)
+                    what = doing_and_ways_on(self.places(), self._plan().chain.steps)
                     self._failed(f"a worker cannot start: {died} in a row {how}{what}")
                     return
                 pause = 0.0 if was_ready else min(LONGEST_PAUSE, 2 * pause + 0.1)
@@ -170,8 +170,12 @@ class WorkerLink:
         try:
             pipe.send(plan := self._plan())
             told = plan.chain
-            if not pipe.poll(START_LIMIT):
+            steps = told.steps
+            if not speaks(pipe, f"worker {self.index}", self.places, steps, START_LIMIT):
                 self._why = f"was not ready within {START_LIMIT:g} s"
+                if what := doing_and_ways_on(self.places(), steps):  # it would hang again
+                    self._failed(f"a worker {self._why}{what}")
+                    self._stopping.wait()
                 return False
             if isinstance(first := pipe.recv(), Failed):
                 self._failed(first.problem)
@@ -237,14 +241,6 @@ class WorkerLink:
         self._dispatcher.worker_died(self, self.places(), how)
         self._process = None
         return self._why or f"ended ({_ending(process.exitcode)})"
-
-
-def opening(places: Sequence[Place], steps: Sequence[Step]) -> str:
-    """Return which step was being opened, and what can be done, as the end of a sentence."""
-    names = [steps[place.step].name for place in places if place.position == OPENING]
-    if not names:
-        return ""
-    return f" while {names[0]} was opened; {WAYS_ON.format(names[0])}"
 
 
 def _ending(exitcode: int | None) -> str:

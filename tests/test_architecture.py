@@ -36,7 +36,7 @@ LAYERS = [
         "standard_output",
     },
     {"chain"},
-    {"block"},
+    {"block", "own_code"},
     {
         "span",
         "answer",

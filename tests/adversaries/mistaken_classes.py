@@ -456,7 +456,7 @@ class Trial:
             self.story.append(f"{when} {given} -> {state}: {last_lines(log)}")
             if state == "ready":
                 return True
-            if state == "waits":  # for the sink, and says so; told to, it ends
+            if state == "waits":  # for a sink or a step, and says so; told to, it ends
                 self.daemon.send([signal.SIGTERM], 0, to_group=False)
                 if self.daemon.wait(HEARD) is None:
                     self.problems.append(f"{when}: TERM is not heard while it waits")
@@ -478,7 +478,7 @@ class Trial:
         return False
 
     def outcome_of_start(self) -> str:
-        """Return ready (and still so after a moment), waits (for the sink), ended, or neither."""
+        """Return ready (still so after a moment), waits (for what it names), ended, or neither."""
         end = time.monotonic() + GOES_ON
         while time.monotonic() < end:
             if self.daemon.running.poll() is not None:
@@ -489,6 +489,8 @@ class Trial:
                     return "ready"
                 return "ended"
             if self.case.kind == "sink" and "the stream waits" in last_lines(self.daemon.log):
+                return "waits"
+            if "s have passed while" in self.daemon.log:
                 return "waits"
             time.sleep(0.02)
         return "neither"

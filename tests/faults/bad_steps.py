@@ -33,6 +33,13 @@ class ExitsAtOpen(Middleware):
         return event
 
 
+class HangsAtOpen(ExitsAtOpen):
+    """Does not return from being opened."""
+
+    def open(self) -> None:
+        Forever().wait()
+
+
 class RaisesAtOpen(ExitsAtOpen):
     """Cannot be opened."""
 
@@ -85,6 +92,28 @@ class OpenRaises(Once):
         if self.params.bad:
             raise ValueError("bad is bad")
         super().open()
+
+
+class SharedHangsAtOpen(Once):
+    """Does not return from being opened."""
+
+    def open(self) -> None:
+        Forever().wait()
+
+
+class RestoreHangs(Once):
+    """Does not return from taking its memory over."""
+
+    def restore(self, state: Any) -> None:
+        super().restore(state)
+        Forever().wait()
+
+
+class SnapshotExits(Once):
+    """Ends its process as it is asked for a memory that is not empty."""
+
+    def snapshot(self) -> Any:
+        return os._exit(7) if self.seen else []
 
 
 class CloseRaises(Once):

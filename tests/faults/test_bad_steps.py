@@ -94,6 +94,56 @@ def test_an_instance_that_cannot_be_made_is_refused_with_a_way_on(one: OneProces
     assert "penstock run --without odd" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "who", "what"),
+    [
+        ("HangsAtOpen", "a worker", "while odd was opened"),
+        ("SharedHangsAtOpen", "the state host", "while odd was opened"),
+        ("RestoreHangs", "the state host", "while odd took its memory over (restore)"),
+    ],
+)
+def test_a_step_that_hangs_is_named_soon_and_ends_the_start_once(
+    one: OneProcess, kind: str, who: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = step(one, kind)
+    with (
+        patch("service.own_code.SLOW", 0.2),
+        patch("service.worker_pool.START_LIMIT", 2.0),
+        patch("service.state_host.START_LIMIT", 2.0),
+        pytest.raises(PipelineFailed) as failed,
+        one.life(odd),
+    ):
+        pass
+    message = str(failed.value)
+    assert f"{who} was not ready within 2 s {what}" in message
+    assert "penstock run --without odd" in message
+    told = [each for each in caplog.messages if f"have passed {what}" in each]
+    assert told
+    assert "penstock run --without odd" in told[0]
+    with one.life(odd, left_out=["odd"]) as pipeline:
+        lines = accept(pipeline, 1, 1)
+        settle(pipeline)
+    assert one.kept == lines
+
+
+def test_a_snapshot_that_ends_its_process_stops_with_its_name(one: OneProcess) -> None:
+    odd = step(one, "SnapshotExits")
+    with (  # noqa: PT012 - wherever
+        pytest.raises(PipelineFailed) as failed,
+        one.life(odd) as pipeline,
+    ):
+        lines = accept(pipeline, 1, 2)
+        pipeline.checkpoint()
+        pipeline.wait_until(lambda: False, lambda: True)
+    message = str(failed.value)
+    assert "the state host ended (exit code 7), 3 in a row" in message
+    assert "while odd was asked for its memory (snapshot)" in message
+    assert "penstock run --without odd" in message
+    with one.life(left_out=["odd"]) as pipeline:
+        settle(pipeline)
+    assert one.kept == lines
+
+
 def test_a_close_that_raises_is_passed_over(one: OneProcess) -> None:
     with one.life(step(one, "CloseRaises")) as pipeline:
         first = accept(pipeline, 1, 2)
