@@ -216,7 +216,9 @@ class Intake:
                 self._commit(taken)
             except StorageFull as error:
                 self._hold_back(error)
-                taken = [waiting for waiting in taken if not _give_back(waiting, error)]
+                # What was told already is in the journal: it must not be committed once more.
+                left = [waiting for waiting in taken if not waiting.accepted.done()]
+                taken = [waiting for waiting in left if not _give_back(waiting, error)]
                 if taken and self._stopping.wait(SPACE_LOOK):
                     for waiting in taken:
                         waiting.accepted.set_exception(QueueClosed(str(error)))

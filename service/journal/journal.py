@@ -129,6 +129,7 @@ class Journal:
                 self._active.close()
                 raise
             self._mark.write(self._link)
+            self.filters = KeyFilters(self._directory)
             self.filters.want(*self._firsts[:-1])
             self._why_refused = ""
 
@@ -141,12 +142,12 @@ class Journal:
             with self._lock:
                 self._why_refused = self._why_refused or "it was closed"
                 self._sealed.close()
-                self.filters.close()
                 if self._active is not None:
                     self._active.close()
                 if self._mark is not None:
                     self._mark.close()
                 self._active = self._mark = None
+            self.filters.close()  # without the lock: its thread may be waiting for a segment
 
     # ---- writing
 

@@ -13,13 +13,13 @@ from service import intake as intake_module
 from service.block import Block, FileRange, Offset, Part, Receipt, Submission
 from service.chain import ChainVersion
 from service.dispatcher import Dispatcher
-from service.errors import KeyReused, OutcomeUnknown, QueueClosed, StorageFull
+from service.errors import KeyReused, OutcomeUnknown, QueueClosed, StorageBusy, StorageFull
 from service.event_queue import EventQueue
 from service.free_space import FreeSpace
 from service.idempotency import keys_of
 from service.intake import Intake, Start
 from service.journal.entry import CHAIN, ChainChange, Configuration, block_entry, chain_entry
-from service.journal.journal import BLOCK, Journal, NewEntry
+from service.journal.journal import BLOCK, Journal, Key, NewEntry
 from service.journal.unkept import UnkeptJournal
 from service.settings import BlockSettings
 from service.statistics import Statistics
@@ -280,6 +280,36 @@ def test_a_journal_that_is_full_gives_back_what_can_come_again(
         impatient.result(0)
     assert patient.result(0).first == Offset(1, 0)
     assert only.lines == 1
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_what_was_accepted_is_not_accepted_again_where_a_repeated_one_cannot_be_looked_up(
+    durable: Durable, monkeypatch: pytest.MonkeyPatch, *, patient: bool
+) -> None:
+    monkeypatch.setattr(intake_module, "SPACE_LOOK", 0.001)
+    find = durable.journal.find
+    # The key is looked up when it comes first, and for the receipt of those who come with it again.
+    troubles = iter([None, StorageBusy("another process holds a lock")])
+
+    def locked(key: str) -> tuple[int, Key] | None:
+        if trouble := next(troubles, None):
+            raise trouble
+        return find(key)
+
+    monkeypatch.setattr(durable.journal, "find", locked)
+    durable.queue.submit(Submission("http", b"{}\n" * 7, 7, 1, NOW, key="k"))
+    fresh = durable.queue.submit(lines(1))
+    again = durable.queue.submit(
+        Submission("http", b"{}\n" * 7, 7, 1, NOW, key="k", patient=patient)
+    )
+    monkeypatch.setattr(durable.intake, "_settings", BlockSettings(bytes=100, linger=0))
+    assert [each.lines for each in durable.blocks()] == [8]
+    assert fresh.result(0).first == Offset(1, 7)
+    if patient:
+        assert again.result(0) == Receipt(Offset(1, 0), 7, NOW, repeated=True)
+    else:
+        with pytest.raises(StorageBusy):
+            again.result(0)
 
 
 def test_a_disk_that_does_not_answer_leaves_it_open_whether_it_was_accepted(

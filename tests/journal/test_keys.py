@@ -77,6 +77,18 @@ def test_every_key_is_found_whether_or_not_its_filter_is_made(tmp_path: Path) ->
             assert it.filters.wait(LIMIT)
 
 
+def test_a_journal_that_is_opened_again_makes_its_filters_again(
+    tmp_path: Path, asked: list[Path]
+) -> None:
+    with opened(tmp_path, retention_bytes=1 << 30) as it:
+        filled(it, 6)
+        it.close()
+        it.open(0)
+        assert it.filters.wait(LIMIT)
+        assert it.find("new") is None
+    assert asked == [segments(tmp_path)[-1]]
+
+
 def test_a_trimmed_segment_has_no_filter(tmp_path: Path) -> None:
     with opened(tmp_path, retention_bytes=1 << 30, retention_seconds=1e9) as it:
         filled(it, 6)
