@@ -36,7 +36,7 @@ def configure_logs(level: int = logging.INFO) -> None:
         if terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -55,7 +55,7 @@ def configure_logs(level: int = logging.INFO) -> None:
         raised.exc_type, raised.exc_value, raised.exc_traceback
     )
     if not terminal:
-        sys.stdout = sys.stderr = _LoggedLines(stream)
+        sys.stdout = sys.stderr = LoggedLines(stream)
 
 
 def _log_exception(
@@ -79,7 +79,19 @@ def _steer_no_terminal(
     return entry
 
 
-class _LoggedLines(io.TextIOBase):
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes log lines, as long as somebody takes them: nothing else depends on that."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
+        """Drop a line that cannot be written: there is nowhere to tell it.
+
+        What is wrong with the line itself is told, as ever.
+        """
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
+class LoggedLines(io.TextIOBase):
     """Where others print to: each line that is written there becomes a log line."""
 
     encoding = "utf-8"
@@ -89,18 +101,28 @@ class _LoggedLines(io.TextIOBase):
         self._stream = stream
         self._rest = ""
         self._lock = threading.Lock()
+        self._own = threading.local()
 
     def fileno(self) -> int:
+        """Return where the log goes."""
         return self._stream.fileno()
 
     def writable(self) -> bool:
+        """Say yes."""
         return True
 
     def write(self, text: str) -> int:
+        """Log the lines that are complete."""
+        if getattr(self._own, "at_work", False):  # the log complains, and not about itself
+            return len(text)
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            log.error("%s", line)
+        self._own.at_work = True
+        try:
+            for line in lines:
+                log.error("%s", line)
+        finally:
+            self._own.at_work = False
         return len(text)
 
     def flush(self) -> None:

@@ -20,8 +20,8 @@ def start_thread(name: str, target: Callable[[], None], failed: Callable[[str], 
         except PenstockError as error:
             failed(str(error))
         except Exception as error:
+            failed(f"{name}: {type(error).__name__}: {error}")  # first: a log may hold it up
             log.critical("%s: unexpected error", name, exc_info=True)
-            failed(f"{name}: {type(error).__name__}: {error}")
 
     thread = Thread(target=run, name=name, daemon=True)
     thread.start()

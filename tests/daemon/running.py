@@ -94,20 +94,25 @@ class RunningDaemon:
         *,
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] = subprocess.DEVNULL,
+        stderr: IO[bytes] | None = None,
+        address: tuple[str, int] | None = None,
         env: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        """Start it, without waiting for it."""
+        """Start it, without waiting for it.
+
+        Where ``stderr`` keeps nothing, only ``address`` tells where it listens.
+        """
         self.directory = directory
         self._stderr = directory / f"stderr-{len(list(directory.glob('stderr-*')))}"
-        self._address: tuple[str, int] | None = None
-        with self._stderr.open("ab") as stderr:
+        self._address = address
+        with self._stderr.open("ab") as kept:
             self.process = subprocess.Popen(
                 [PENSTOCK, "run", "--config", "penstock.toml", *options],
                 cwd=directory,
                 stdin=stdin,
                 stdout=stdout,
-                stderr=stderr,
+                stderr=stderr or kept,
                 env=env,
                 start_new_session=True,
             )

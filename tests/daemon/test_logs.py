@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
+from service.logs import LoggedLines
 from tests.conftest import Command, StartDaemon
-from tests.daemon.running import RunningDaemon, write_configuration
+from tests.daemon.running import RunningDaemon, eventually, left_behind, write_configuration
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -47,6 +53,18 @@ class LoudSink(Sink):
         thread.start()
         thread.join()
 """
+
+
+@pytest.fixture(params=["a full disk", "a pipe nobody reads"])
+def lost_log(request: pytest.FixtureRequest) -> Iterator[IO[bytes]]:
+    """Return a file that takes nothing."""
+    if request.param == "a full disk":
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
 
 
 def entries(daemon: RunningDaemon) -> list[Any]:
@@ -124,3 +142,44 @@ def test_a_switch_is_told_with_its_parameters_as_json(start_daemon: StartDaemon)
     since = daemon.switch("adjacent", mode="shadow", reason="a look")["offset"]
     expected = f'adjacent: shadow with window=300 by=["line"] from offset {since} on (a look)'
     assert expected in told(daemon, "penstock")
+
+
+def test_a_log_that_cannot_be_written_disturbs_nothing(tmp_path: Path, lost_log: IO[bytes]) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    (tmp_path / "loud_sink.py").write_text(SINK)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host, port = free.getsockname()
+    write_configuration(
+        tmp_path,
+        middleware=[{"name": "loud", "use": "loud:Loud"}],
+        sink=[{"name": "loud", "use": "loud_sink:LoudSink"}],
+        http={"listen": f"{host}:{port}"},
+    )
+    daemon = RunningDaemon(tmp_path, stderr=lost_log, address=(host, port))
+    try:
+        eventually((tmp_path / "var" / "queue.json").exists, "it is ready", 60)
+        daemon.accept('{"cid": 1, "time": 1}\n')
+        assert daemon.switch("loud", mode="disabled")["mode"] == "disabled"
+        assert daemon.settle()["emitted"] == 1
+        assert daemon.stop() == 0
+    finally:
+        daemon.end()
+    assert left_behind(tmp_path) == []
+
+
+def test_a_log_handler_that_prints_does_not_log_without_end() -> None:
+    lines = LoggedLines(io.StringIO())
+    seen: list[str] = []
+
+    class Complains(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+            lines.write("complaint\n")
+
+    printed, handler = logging.getLogger("printed"), Complains()
+    printed.addHandler(handler)
+    try:
+        lines.write("one\ntwo\n")
+    finally:
+        printed.removeHandler(handler)
+    assert seen == ["one", "two"]
