@@ -14,6 +14,7 @@ from typing import Any, Final
 from service.block import HEAD, FileIdentity
 from service.disk import sync_directory, write_all
 from service.errors import PipelineFailed, SinkFailed
+from service.file_position import cut, find
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class AppendedFile:
         before, length = Path(position["path"]), int(position["length"])
         known = position.get("identity")
         identity = FileIdentity(*known) if known else None
-        moved = _find(before, identity)
+        moved = find(before, identity)
         if before != self._path.resolve():
             log.warning(
                 "%s: the last checkpoint knows another output (%s); this one begins now",
@@ -205,7 +206,7 @@ class AppendedFile:
         elif length:
             log.warning("%s: is gone, moved away as it seems; a new one begins", self._path)
         if moved is not None:
-            _cut(moved, length)
+            cut(moved, length)
         else:
             log.warning(
                 "%s: the events after the last checkpoint are in this one, and may be in the other "
@@ -256,14 +257,14 @@ class AppendedFile:
             raise PipelineFailed(message)
         if self._length == length:
             return
-        cut = self._length - length
+        beyond = self._length - length
         os.ftruncate(descriptor, length)
         os.fsync(descriptor)
         self._length = length
         log.info(
-            "%s: %d bytes after the last checkpoint cut off; they are written again",
+            "%s: %d bytes after the last checkpoint cut off",
             self._path,
-            cut,
+            beyond,
         )
 
     def _write_through(self, descriptor: int, data: bytes) -> None:
@@ -292,31 +293,3 @@ class AppendedFile:
         if self._torn:
             os.ftruncate(descriptor, self._length)
             self._torn = False
-
-
-def _find(path: Path, identity: FileIdentity | None) -> Path | None:
-    """Return where a file is now, in its folder; None where it is not there, or not known."""
-    if identity is None or not path.parent.is_dir():
-        return None
-    for each in [path, *sorted(path.parent.iterdir())]:
-        if each.is_file() and not each.is_symlink() and each.stat().st_ino == identity.inode:
-            with each.open("rb") as file:  # the inode of a file that was removed is given again
-                return each if identity.begins_alike(file.fileno()) else None
-    return None
-
-
-def _cut(path: Path, length: int) -> None:
-    """Cut off what a file holds after a position, on the disk too."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        beyond = os.fstat(descriptor).st_size - length
-        if beyond > 0:
-            os.ftruncate(descriptor, length)
-            os.fsync(descriptor)
-            log.warning(
-                "%s: %d bytes after the last checkpoint cut off; they are written to the new one",
-                path,
-                beyond,
-            )
-    finally:
-        os.close(descriptor)

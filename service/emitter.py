@@ -65,7 +65,7 @@ class Emitter:
 
         Unless ``patient``, a sink that cannot be opened or flushed is waited for no moment.
         """
-        self._outlets = outlets
+        self.outlets = outlets
         self._dead_letters = dead_letters
         self._origins = origins
         self._statistics = statistics
@@ -79,6 +79,8 @@ class Emitter:
         self.failing: dict[str, str] = {}
         """The sinks that cannot be used at present, by name, with the reason."""
         self._failing_since: float | None = None
+        self.elsewhere: dict[str, Any] = {}
+        """The positions of sinks that are not there, which every mark holds as they are."""
         self.deaths = DeathNotices()
         """What went to the dead letters since the start, by place."""
 
@@ -92,7 +94,7 @@ class Emitter:
         now = time.monotonic()
         slow = {
             name: f"{call[0]} has taken {now - call[1]:.0f} s; {_WITHOUT.format(name)}"
-            for name, outlet in self._outlets.items()
+            for name, outlet in self.outlets.items()
             if (call := outlet.longest_call()) and now - call[1] >= SLOW
         }
         return slow | dict(self.failing)
@@ -104,7 +106,7 @@ class Emitter:
 
     def held_back(self) -> float:
         """Return for how many seconds the stream has stood still at a sink, 0 if it moves."""
-        calls = [outlet.longest_call() for outlet in self._outlets.values()]
+        calls = [outlet.longest_call() for outlet in self.outlets.values()]
         began = [call[1] for call in calls if call] + [self._failing_since or math.inf]
         return max(0.0, time.monotonic() - min(began))
 
@@ -115,7 +117,7 @@ class Emitter:
             if self._patient:
                 self.deaths.tell()
             now = time.monotonic()
-            for name, outlet in self._outlets.items():
+            for name, outlet in self.outlets.items():
                 if (call := outlet.longest_call()) and now - call[1] >= told.get(
                     (name, call[1]), SLOW
                 ):
@@ -129,14 +131,16 @@ class Emitter:
                         _WITHOUT.format(name),
                     )
 
-    def open(self, positions: Mapping[str, Any], letters: Any) -> int | None:
+    def open(self, positions: Mapping[str, Any], letters: Any, last_block: int) -> int | None:
         """Open every sink at its position, by name, and the dead letters at theirs.
 
         Waits for what cannot be opened now. Returns the last block that a sink holds for good, None
-        when stopped meanwhile. Raises PipelineFailed when a sink is not what it was.
+        when stopped meanwhile. Raises PipelineFailed when a sink is not what it was, or tells of
+        blocks far after ``last_block``, the last one that the journal holds.
         """
         settled = [0]
-        for name, outlet in self._outlets.items():
+        self.elsewhere = {name: at for name, at in positions.items() if name not in self.outlets}
+        for name, outlet in self.outlets.items():
             try:
                 if not self._try(
                     name,
@@ -144,6 +148,7 @@ class Emitter:
                     "opened",
                 ):
                     return None
+                outlet.check_ahead(last_block)
             except PipelineFailed as error:
                 raise PipelineFailed(f'sink "{name}": {error}') from error
         if not self._try(LETTERS, lambda: self._dead_letters.open(letters), "opened"):
@@ -152,7 +157,7 @@ class Emitter:
 
     def close(self) -> None:
         """Close the sinks and the dead letters; nobody may write to them any more."""
-        for outlet in self._outlets.values():
+        for outlet in self.outlets.values():
             outlet.close(CLOSE_LIMIT)
         self._dead_letters.close()
 
@@ -203,7 +208,7 @@ class Emitter:
 
         Raises OSError for the dead letters, OutcomeUnknown when a disk does not say what it kept.
         """
-        for name, outlet in self._outlets.items():
+        for name, outlet in self.outlets.items():
             if not self._try(name, outlet.flush, "flushed"):
                 return False
         self._dead_letters.flush()
@@ -211,7 +216,7 @@ class Emitter:
 
     def _positions(self) -> dict[str, Any] | None:
         positions: dict[str, Any] = {}
-        for name, outlet in self._outlets.items():
+        for name, outlet in self.outlets.items():
             if not self._try(
                 name,
                 lambda: positions.update({name: outlet.position()}),  # noqa: B023 - called at once
@@ -223,7 +228,7 @@ class Emitter:
     def _mark(self, block: Block, positions: dict[str, Any]) -> Mark:
         return Mark(
             block=block,
-            sinks=positions,
+            sinks=self.elsewhere | positions,
             dead_letters=self._dead_letters.position(),
             origins=self._origins.position(),
             statistics=self._statistics.state(),
@@ -244,7 +249,7 @@ class Emitter:
         refused: set[int] = set()
         if result.kept:
             emission = Emission(block.number, result.kept, result.kept_rows)
-            for name, outlet in self._outlets.items():
+            for name, outlet in self.outlets.items():
                 if not self._write(name, outlet, block, emission, refused):
                     return False
         letters = result.dead
@@ -280,7 +285,7 @@ class Emitter:
                 return False
             refused |= known
             emission = emission.without(known) if known else emission
-        if block.number <= outlet.sink.settled:
+        if block.number <= outlet.settled:
             return True
         while True:
             refusals: list[RecordRefused] = []

@@ -188,14 +188,24 @@ class Intake:
                 with self._order:
                     self._pass_on(block)
                 self.last_recovered = block.number
+        self._fill_up()
         with self._order:
-            while self._next <= self._floor and not self._stopping.is_set():
-                log.error("block %s: lost with the power, since durability is normal", self._next)
-                self._place(b"", (), (), barrier=False)
             if not self._journal.last:
                 change = ChainChange(self._chain, self._configuration)
                 self._journal.append(chain_entry(self._next, change))
         self.recovered.set()
+
+    def _fill_up(self) -> None:
+        """Give an empty block to each number that a sink holds events under already."""
+        if self._next <= self._floor:
+            told = (
+                "blocks %s to %s are in a sink only: lost with the power, as durability is normal"
+            )
+            log.error(told, self._next, self._floor)
+        while self._next <= self._floor and not self._stopping.is_set():
+            self._dispatcher.wait_for_room()
+            with self._order:
+                self._place(b"", (), (), barrier=self._dispatcher.wants_barrier())
 
     def _blocks(self, entry: Entry) -> Iterator[Block]:
         if entry.kind == BLOCK:

@@ -58,7 +58,11 @@ def tell_left_out(settings: Settings, recovered: Recovered) -> None:
         elif "middleware" in kinds:
             log.warning("%s is left out: events pass it undecided", name)
         if "sink" in kinds:
-            log.warning("%s is left out: what this run emits is never written there", name)
+            log.warning(
+                "%s is left out: what this run emits, what came after the last checkpoint too, is "
+                "never written there; when it is back, it goes on where that checkpoint saw it",
+                name,
+            )
         if "source" in kinds:
             log.warning("%s is left out: nothing is read from it in this run", name)
 

@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 _DISK: Final = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
 """After these nobody knows what a disk kept: to flush once more might succeed without it."""
 
+AHEAD: Final = 100_000
+"""Blocks that a loss of power can take from the journal and not from a sink, at the very most.
+
+What is written is on the disk within half a minute, in which no more are accepted.
+"""
+
 
 @dataclass(slots=True)
 class Outlet:
@@ -34,14 +40,35 @@ class Outlet:
     sink: Sink
     refused_die: bool = False
     name: str = ""
+    settled: int = 0
+    """The last block that it held for good when it was opened; it is asked to write none before."""
     _calls: dict[int, tuple[str, float]] = field(default_factory=dict)
     """By thread: the method it is in, and since when on the monotonic clock."""
 
     def open(self, position: Any) -> int:
-        """Open the sink; return the last block that it holds for good."""
+        """Open the sink; return the last block that it holds for good.
+
+        Raises PipelineFailed when it tells something that is the number of no block.
+        """
         with self._calling("open"):
             self.sink.open(position)
-            return int(self.sink.settled)
+        settled: Any = self.sink.settled
+        if isinstance(settled, bool) or not isinstance(settled, int) or settled < 0:
+            message = f"open leaves settled = {settled!r}, which is no block: a whole number from 0"
+            raise PipelineFailed(self._fault(message))
+        self.settled = settled
+        return settled
+
+    def check_ahead(self, last_block: int) -> None:
+        """Raise PipelineFailed when it holds more than the journal, by what cannot have been."""
+        if self.settled > last_block + AHEAD:
+            message = (
+                f"it says that it holds all up to block {self.settled}, and the journal ends at "
+                f"block {last_block}: that is more than a loss of power can take. Either its class "
+                "is wrong, or the state directory is not the one it was: mend the class, or put "
+                f"the directory back, or run without this sink: penstock run --without {self.name}"
+            )
+            raise PipelineFailed(message)
 
     def write(self, emission: Emission) -> None:
         """Write the emission; RecordRefused names one of its events."""

@@ -40,6 +40,7 @@ LAYERS = [
     {
         "span",
         "answer",
+        "file_position",
         "appended_file",
         "border",
         "plain_events",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from threading import Barrier, Thread
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,9 @@ from service import emitter as emitter_module
 from service.block import Block
 from service.dead_letter_file import DeadLetterFile
 from service.emitter import Emitter
+from service.errors import PipelineFailed
 from service.origins import Origins
-from service.outlet import Outlet
+from service.outlet import AHEAD, Outlet
 from service.passage import DeadLetter
 from service.sinks.sink import Emission, Sink
 from service.statistics import Statistics
@@ -42,13 +44,25 @@ class ListSink(Sink):
         self.written.append(emission.lines)
 
 
+class SettledSink(ListSink):
+    """Holds all up to a block already, as it says."""
+
+    def __init__(self, told: Any) -> None:
+        super().__init__()
+        self.told = told
+
+    def open(self, position: Any) -> None:
+        del position
+        self.settled = self.told
+
+
 class Setup:
     def __init__(self, path: Path, **sinks: Sink) -> None:
         self.settled: list[int] = []
         self.statistics = Statistics(["step"])
         self.dead = path / "dead.ndjson"
         self.emitter = Emitter(
-            {name: Outlet(sink) for name, sink in sinks.items()},
+            {name: Outlet(sink, name=name) for name, sink in sinks.items()},
             DeadLetterFile(self.dead),
             Origins(),
             self.statistics,
@@ -174,3 +188,18 @@ def test_a_sink_that_is_flushed_by_two_threads_at_once_is_told_as_one_call() -> 
     for thread in threads:
         thread.join(LIMIT)
     assert outlet.longest_call() is None
+
+
+@pytest.mark.parametrize("told", [-1, True, "7", None, 1.5, 1 << 40, 8 + AHEAD])
+def test_a_sink_that_holds_what_cannot_be_is_refused_by_name(tmp_path: Path, told: Any) -> None:
+    setup = Setup(tmp_path, odd=SettledSink(told))
+    with pytest.raises(PipelineFailed, match=r'^sink "odd": .*--without odd'):
+        setup.emitter.open({}, None, 7)
+
+
+@pytest.mark.parametrize("told", [0, 7, 9, 7 + AHEAD])
+def test_a_sink_may_be_ahead_of_the_journal_by_what_a_loss_of_power_took(
+    tmp_path: Path, told: int
+) -> None:
+    setup = Setup(tmp_path, kept=SettledSink(told))
+    assert setup.emitter.open({}, None, 7) == told
