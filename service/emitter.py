@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import Condition, Event
 from typing import Any, Final
 
@@ -138,22 +139,17 @@ class Emitter:
         when stopped meanwhile. Raises PipelineFailed when a sink is not what it was, or tells of
         blocks far after ``last_block``, the last one that the journal holds.
         """
-        settled = [0]
         self.elsewhere = {name: at for name, at in positions.items() if name not in self.outlets}
         for name, outlet in self.outlets.items():
+            opening = partial(outlet.open, positions.get(name), last_block)
             try:
-                if not self._try(
-                    name,
-                    lambda: settled.append(outlet.open(positions.get(name))),  # noqa: B023 - called at once
-                    "opened",
-                ):
+                if not self._try(name, opening, "opened"):
                     return None
-                outlet.check_ahead(last_block)
             except PipelineFailed as error:
                 raise PipelineFailed(f'sink "{name}": {error}') from error
         if not self._try(LETTERS, lambda: self._dead_letters.open(letters), "opened"):
             return None
-        return max(settled)
+        return max((outlet.settled for outlet in self.outlets.values()), default=0)
 
     def close(self) -> None:
         """Close the sinks and the dead letters; nobody may write to them any more."""

@@ -45,10 +45,10 @@ class Outlet:
     _calls: dict[int, tuple[str, float]] = field(default_factory=dict)
     """By thread: the method it is in, and since when on the monotonic clock."""
 
-    def open(self, position: Any) -> int:
-        """Open the sink; return the last block that it holds for good.
+    def open(self, position: Any, last_block: int) -> None:
+        """Open the sink; ``last_block`` is the last one that the journal holds.
 
-        Raises PipelineFailed when it tells something that is the number of no block.
+        Raises PipelineFailed when it tells that it holds what cannot be.
         """
         with self._calling("open"):
             self.sink.open(position)
@@ -56,19 +56,15 @@ class Outlet:
         if isinstance(settled, bool) or not isinstance(settled, int) or settled < 0:
             message = f"open leaves settled = {settled!r}, which is no block: a whole number from 0"
             raise PipelineFailed(self._fault(message))
-        self.settled = settled
-        return settled
-
-    def check_ahead(self, last_block: int) -> None:
-        """Raise PipelineFailed when it holds more than the journal, by what cannot have been."""
-        if self.settled > last_block + AHEAD:
+        if settled > last_block + AHEAD:
             message = (
-                f"it says that it holds all up to block {self.settled}, and the journal ends at "
-                f"block {last_block}: that is more than a loss of power can take. Either its class "
-                "is wrong, or the state directory is not the one it was: mend the class, or put "
-                f"the directory back, or run without this sink: penstock run --without {self.name}"
+                f"it says that it holds all up to block {settled}, and the journal ends at block "
+                f"{last_block}: that is more than a loss of power can take. Either its class is "
+                "wrong, or the state directory is not the one it was: mend the class, or put the "
+                f"directory back, or run without this sink: penstock run --without {self.name}"
             )
             raise PipelineFailed(message)
+        self.settled = settled
 
     def write(self, emission: Emission) -> None:
         """Write the emission; RecordRefused names one of its events."""
