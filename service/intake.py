@@ -198,9 +198,7 @@ class Intake:
     def _fill_up(self) -> None:
         """Give an empty block to each number that a sink holds events under already."""
         if self._next <= self._floor:
-            told = (
-                "blocks %s to %s are in a sink only: lost with the power, as durability is normal"
-            )
+            told = "blocks %s to %s are in a sink only: they were lost with the power"
             log.error(told, self._next, self._floor)
         while self._next <= self._floor and not self._stopping.is_set():
             self._dispatcher.wait_for_room()
