@@ -70,13 +70,19 @@ def run(stop: Stop, config: Path, forget: tuple[str, ...], without: tuple[str, .
     keep_for_data()
     with exit_codes(config):
         with importing():
+            import logging
+
             from service.logs import configure_logs
 
             configure_logs()
             settings = load_checked(config, without)
             from service.daemon import Daemon
+            from service.errors import Interrupted
 
-        Daemon(settings, stop, forget, without).run()
+        try:
+            Daemon(settings, stop, forget, without).run()
+        except Interrupted as error:
+            logging.getLogger(__name__).info("%s", error)
 
 
 @main.command()

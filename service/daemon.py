@@ -17,9 +17,9 @@ from service.configured import check_settings, configured_sources
 from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
-from service.finishing import storage_to_start
+from service.finishing import STOPPED_EARLY, check_ended, storage_to_start
 from service.http_server import HttpServer
-from service.left_out import without
+from service.left_out import excluding
 from service.operation import Operation
 from service.pipeline import Pipeline
 from service.settings import Settings
@@ -49,18 +49,19 @@ class Daemon:
         settings: Settings,
         stop: Stop,
         forget: Collection[str] = (),
-        left_out: Collection[str] = (),
+        without: Collection[str] = (),
     ) -> None:
-        """Load everything the settings name; raises ConfigurationError, PipelineFailed.
+        """Load everything the settings name.
 
         The middleware named in ``forget`` start with an empty memory; what is named in
-        ``left_out`` counts as if it were not there.
+        ``without`` counts as if it were not there. Raises ConfigurationError, PipelineFailed, and
+        Interrupted when it was told to stop meanwhile.
 
         1. The configuration is checked before the state directory is touched.
         2. The directory is locked, then read.
         3. What was accepted under another chain is finished with that one.
         """
-        written, settings = settings, without(settings, left_out)
+        settings, exclusions = excluding(settings, without)
         self._settings = settings
         self._stop = stop
         check_settings(settings)
@@ -71,7 +72,7 @@ class Daemon:
             directory / "penstock.db", settings.event.max_event_bytes
         )
         self._storage = storage_to_start(
-            written, self._dead_letters, stop, left_out=left_out, forget=forget
+            settings, self._dead_letters, stop, exclusions=exclusions, forget=forget
         )
         self._pipeline = Pipeline(settings, self._storage, stop.wake)
         self.operation = Operation(self._pipeline)
@@ -119,16 +120,13 @@ class Daemon:
         self._pipeline.check()
         left = self.operation.statistics().in_flight
         if not ready:
-            log.info("stopped before it was ready: the next start goes on with what was accepted")
+            log.info(STOPPED_EARLY)
         elif not drained:
             if self._settings.state.durability == "off":
                 message = f"stopped at once: {left} events were accepted, not emitted, and are lost"
                 raise PipelineFailed(message)
             log.warning("stopped at once: the next start emits the %s events in flight", left)
-        if stuck := ", ".join(self._pipeline.ending.stuck):
-            if not self._pipeline.emitter.held_back():
-                raise PipelineFailed(f"ended without waiting for: {stuck}")
-            log.warning("ended without waiting for: %s", stuck)  # a sink's; nothing is lost
+        check_ended(self._pipeline)
 
     def _get_ready(self, server: HttpServer) -> bool:
         """Start, the way out before the way in; say whether that was done before a signal.

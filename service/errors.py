@@ -11,7 +11,7 @@
     ``ProcessLost``         while events flow: a worker or the state host died; it is replaced
     ``SinkFailed``          while events flow: a sink cannot write now; it is tried again
     ``RecordRefused``       while events flow: a sink will never take this one event
-    ``Interrupted``         a run over files was told to stop before their end
+    ``Interrupted``         a start, or a run over files, was told to stop before its end
     ``PipelineFailed``      nothing can go on: an input changed, a sink is gone for good
         ``InputGone``           a file no longer holds what was taken in by reference
         ``OutcomeUnknown``      the disk did not say whether it kept what it was given
@@ -65,7 +65,10 @@ class RecordRefused(PenstockError):
 
 
 class Interrupted(PenstockError):
-    """A run over files was told to stop before their end; the message says how it goes on."""
+    """A start, or a run over files, was told to stop before its end.
+
+    The message says how it goes on.
+    """
 
 
 class PipelineFailed(PenstockError):

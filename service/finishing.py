@@ -7,41 +7,49 @@ finished first: it goes through that one, in a pipeline of its own that takes no
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
+from typing import Final
 
 from service.changes import told_positions
 from service.configured import configured_chain
 from service.dead_letters import DeadLetters
-from service.errors import PipelineFailed
-from service.left_out import check_classes, check_switched, tell_left_out, without
+from service.errors import Interrupted, PipelineFailed
+from service.left_out import check_classes, check_switched, tell_exclusions
 from service.pipeline import Pipeline
-from service.recovery import Recovered, as_accepted, configuration_of
+from service.recovery import NO_EXCLUSIONS, Exclusions, Recovered, as_accepted, configuration_of
 from service.settings import Settings
 from service.signals import Stop
 from service.state_directory import Storage, open_storage
 
 log = logging.getLogger(__name__)
 
+WORD: Final = 5.0
+"""Seconds between two words on what the chain of before still waits for."""
+
+END_LIMIT: Final = 5.0
+"""Seconds after which a start that was told to stop has ended, whatever it is stuck at."""
+
+STOPPED_EARLY: Final = "stopped before it was ready: the next start goes on with what was accepted"
+
 
 def storage_to_start(
-    written: Settings,
+    settings: Settings,
     dead_letters: DeadLetters,
     stop: Stop,
-    *,
-    left_out: Collection[str] = (),
+    exclusions: Exclusions = NO_EXCLUSIONS,
     forget: Collection[str] = (),
 ) -> Storage:
     """Return what the state directory of the settings holds, which must be locked.
 
-    ``left_out``: what counts as if it were not there, ``forget``: what begins with an empty memory.
-    Nothing is written before all of that can be had. Raises ConfigurationError and PipelineFailed,
-    which name a way on.
+    ``exclusions``: what the settings lack already and counts as if it had never been, ``forget``:
+    what begins with an empty memory. Nothing is written before all of that can be had. Raises
+    ConfigurationError and PipelineFailed, which name a way on, and Interrupted.
     """
-    settings = without(written, left_out)
     configured = configuration_of(settings, configured_chain(settings))
-    storage = open_storage(settings.state, configured, dead_letters, left_out)
+    storage = open_storage(settings.state, configured, dead_letters, exclusions)
     try:
-        tell_left_out(written, storage.recovered)
+        tell_exclusions(storage.recovered)
         check_classes(storage.recovered)
         check_switched(storage.recovered.adopting(configured), configured)
         if storage.unfinished(configured):
@@ -56,7 +64,7 @@ def storage_to_start(
 
 def _tell_positions(settings: Settings, recovered: Recovered) -> None:
     """Log what becomes of the places in sinks and sources that came or went; left out ones told."""
-    checkpoint, left_out = recovered.checkpoint, recovered.without
+    checkpoint, left_out = recovered.checkpoint, recovered.exclusions.asked
     if checkpoint is None:
         return
     sinks = {name: at for name, at in checkpoint.sinks.items() if name not in left_out}
@@ -69,39 +77,56 @@ def _tell_positions(settings: Settings, recovered: Recovered) -> None:
 def finished(settings: Settings, storage: Storage, stop: Stop) -> Storage:
     """Emit what was accepted under the chain of before; return what is there then.
 
-    A signal to ``stop`` waits for that; a second one does not. In this order:
+    A signal to ``stop`` ends it, as any start that is not ready yet. In this order:
 
     1. what the journal holds is emitted, each block with the chain it was accepted under;
     2. a checkpoint is taken behind all of it, however long that takes: only from there on may the
        chain be another one.
 
-    Raises PipelineFailed, with everything as it was for the next start.
+    Raises PipelineFailed, and Interrupted after a signal, with everything as it was for the next
+    start.
     """
-    stop.begin(lambda: "what was accepted before goes through the chain as it was")
     recovered = storage.recovered
+    pipeline = Pipeline(as_accepted(settings, recovered), storage, stop.wake)
+    checkpointer = pipeline.checkpointer
+    stop.begin(pipeline.waits_for, END_LIMIT)
     log.warning(
         "the chain's structure was changed: %s blocks accepted before go through it as it was",
         recovered.pending,
     )
-    pipeline = Pipeline(as_accepted(settings, recovered), storage, stop.wake)
-    checkpointer = pipeline.checkpointer
+    next_word = time.monotonic() + WORD
 
     def go_on() -> bool:
-        return not stop.at_once
+        nonlocal next_word
+        if time.monotonic() >= next_word:
+            next_word = time.monotonic() + WORD
+            log.warning("the chain as it was is not done: %s", pipeline.waits_for())
+        return not stop.asked
 
+    done = False
     try:
         pipeline.start()
         pipeline.wait_until(lambda: pipeline.caught_up, go_on)
         if pipeline.drain(go_on):
             pipeline.wait_until(lambda: pipeline.saved or checkpointer.problem is not None, go_on)
+            done = pipeline.saved
     finally:
         pipeline.stop()
     pipeline.check()
-    if pipeline.saved:
+    if done:
         return storage.again(recovered.configuration)
     if checkpointer.problem is not None:
         message = (
             f"{checkpointer.problem}: the chain's structure stays as it is; make room, start again"
         )
         raise PipelineFailed(message)
-    raise PipelineFailed("stopped at once: the next start goes on with what was accepted")
+    check_ended(pipeline)
+    raise Interrupted(STOPPED_EARLY)
+
+
+def check_ended(pipeline: Pipeline) -> None:
+    """Raise PipelineFailed if a part of a stopped pipeline, other than a sink, does not end."""
+    if stuck := ", ".join(pipeline.ending.stuck):
+        if not pipeline.emitter.held_back():
+            raise PipelineFailed(f"ended without waiting for: {stuck}")
+        log.warning("ended without waiting for: %s", stuck)  # a sink's; nothing is lost

@@ -14,7 +14,7 @@ from middleware.errors import ConfigurationError
 from service.chain import ChainVersion
 from service.errors import PipelineFailed
 from service.journal.entry import Configuration
-from service.recovery import Recovered
+from service.recovery import Exclusions, Recovered
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,41 +22,49 @@ log = logging.getLogger(__name__)
 KINDS: Final = ("source", "middleware", "sink")
 
 
-def without(settings: Settings, names: Collection[str]) -> Settings:
-    """Return the settings without what is called so; raises ConfigurationError if no sink is left.
+def excluding(written: Settings, names: Collection[str]) -> tuple[Settings, Exclusions]:
+    """Return the settings without what is called so, and what that is.
 
-    A name that is not there may be one of an earlier chain: ``tell_left_out`` knows.
+    Raises ConfigurationError if no sink is left. A name that is not there may be one of an earlier
+    chain: ``tell_exclusions`` knows.
     """
     left = {
-        kind: tuple(part for part in getattr(settings, kind) if part.name not in names)
+        kind: tuple(part for part in getattr(written, kind) if part.name not in names)
         for kind in KINDS
     }
     if not left["sink"]:
         raise ConfigurationError("--without: no sink is left, so everything would be lost")
-    return settings.model_copy(update=left)
+    asked = {
+        name: [kind for kind in KINDS if any(each.name == name for each in getattr(written, kind))]
+        for name in sorted(names)
+    }
+    return written.model_copy(update=left), Exclusions(asked)
 
 
-def tell_left_out(settings: Settings, recovered: Recovered) -> None:
-    """Log what is left out of the settings and of the journal, and what that means.
+def tell_exclusions(recovered: Recovered) -> None:
+    """Log what is left out of the configuration and of the journal, and what that means.
 
-    Raises ConfigurationError for a name that stands for nothing.
+    A name that stands for nothing is told, too. It stops nothing: whoever gives the same command
+    again, as a service manager does, may well have it from a start at which it stood for something.
     """
-    for name in sorted(recovered.without):
-        kinds = [
-            kind for kind in KINDS if any(each.name == name for each in getattr(settings, kind))
-        ]
-        if not kinds and name not in recovered.left_out:
-            message = f"--without: there is no middleware, sink or source called {name!r}"
-            raise ConfigurationError(message)
-        if name in recovered.left_out:
-            log.warning(
-                "%s is left out: the blocks accepted before that wait (%s) pass it undecided, what "
-                "it would have dropped is emitted, and its memory is gone",
-                name,
-                recovered.pending,
-            )
+    exclusions = recovered.exclusions
+    for name, kinds in exclusions.asked.items():
+        if name in exclusions.found:
+            log.warning("%s is left out: events pass it undecided, and its memory is gone", name)
+            if recovered.pending:
+                log.warning(
+                    "%s earlier blocks will skip %s: events that it would have dropped are emitted",
+                    recovered.pending,
+                    name,
+                )
         elif "middleware" in kinds:
             log.warning("%s is left out: events pass it undecided", name)
+        elif not kinds:
+            log.warning(
+                "--without %s leaves nothing out: no middleware, sink or source is called so, and "
+                "no earlier block needs one: take it off the command",
+                name,
+            )
         if "sink" in kinds:
             log.warning(
                 "%s is left out: what this run emits, what came after the last checkpoint too, is "

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -41,13 +41,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusions:
+    """What a run leaves out.
+
+    ``asked``: by name, the kinds of part that the configuration calls so, if any. ``found``: the
+    steps among them that blocks in the journal were accepted under.
+    """
+
+    asked: Mapping[str, Collection[str]] = field(default_factory=dict)
+    found: frozenset[str] = frozenset()
+
+
+NO_EXCLUSIONS: Final = Exclusions()
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
     """What the disk holds.
 
     ``checkpoint`` is None at the very first start. ``chain`` and ``configuration`` are those at the
     journal's end, ``pending`` the number of blocks after the checkpoint, ``last_block`` the last
-    block's number. All this is told as if the steps ``without`` had never been; ``left_out`` are
-    those of them that were.
+    block's number. All this is told as if the steps in ``exclusions`` had never been.
     """
 
     checkpoint: Checkpoint | None
@@ -55,8 +69,7 @@ class Recovered:
     configuration: Configuration
     pending: int
     last_block: int
-    without: frozenset[str] = frozenset()
-    left_out: frozenset[str] = frozenset()
+    exclusions: Exclusions = NO_EXCLUSIONS
 
     @property
     def start(self) -> Start:
@@ -73,12 +86,12 @@ class Recovered:
             chain,
             self.configuration,
             references,
-            self.without,
+            frozenset(self.exclusions.asked),
         )
 
     def adopting(self, configured: Configuration) -> ChainVersion:
         """Return the chain that a start with this configuration goes on with."""
-        same = same_configuration(self.configuration, configured) and not self.left_out
+        same = same_configuration(self.configuration, configured) and not self.exclusions.found
         if self.checkpoint is None or same:
             return self.chain
         return adopted(self.chain, self.configuration, configured, f"{self.last_block + 1}.0")
@@ -110,13 +123,14 @@ def recover(
     journal: Journal,
     files: CheckpointFiles,
     configured: Configuration,
-    without: frozenset[str] = frozenset(),
+    exclusions: Exclusions = NO_EXCLUSIONS,
 ) -> Recovered:
     """Read the last checkpoint and open the journal; raises PipelineFailed.
 
-    ``configured`` is what a first start begins with; the steps ``without`` count as if they had
-    never been.
+    ``configured`` is what a first start begins with; the steps ``asked`` for in ``exclusions``
+    count as if they had never been. Those ``found`` are added to it.
     """
+    without = exclusions.asked.keys()
     checkpoint = files.load()
     journal.open(checkpoint.sequence if checkpoint is not None else 0)
     if checkpoint is None:
@@ -127,7 +141,7 @@ def recover(
             )
             raise PipelineFailed(message)
         chain = ChainVersion(1, configured.steps)
-        return Recovered(None, chain, configured, 0, 0, without)
+        return Recovered(None, chain, configured, 0, 0, exclusions)
     checkpoint = _put_back(checkpoint, journal, files)
     there = {step.name for step in checkpoint.chain.steps}
     checkpoint = msgspec.structs.replace(
@@ -158,8 +172,8 @@ def recover(
             pending += len(gone_blocks(entry))
             last_block = max(last_block, *gone_blocks(entry), 0)
     _name_lost(lost)
-    left_out = frozenset(without & there)
-    return Recovered(checkpoint, chain, configuration, pending, last_block, without, left_out)
+    exclusions = replace(exclusions, found=exclusions.found | (without & there))
+    return Recovered(checkpoint, chain, configuration, pending, last_block, exclusions)
 
 
 def _put_back(checkpoint: Checkpoint, journal: Journal, files: CheckpointFiles) -> Checkpoint:
@@ -227,8 +241,9 @@ def adopt(recovered: Recovered, configured: Configuration, journal: Journal) -> 
 def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Recovered:
     """Empty the memory of some steps before anything is asked of them.
 
-    For a memory that the present version of a middleware cannot restore. Raises ConfigurationError
-    for a step that is not in the chain, PipelineFailed while blocks wait that need the memory.
+    For a memory that the present version of a middleware cannot restore. That is said, each time.
+    Raises ConfigurationError for a step that is not in the chain, PipelineFailed while blocks wait
+    that need the memory.
     """
     chain = recovered.chain
     for name in names:
@@ -241,13 +256,22 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
     if recovered.pending:
         message = (
             f"{', '.join(names)}: {recovered.pending} blocks that were accepted before need what "
-            "it remembers; start the version of before once more, stop it with TERM, then forget"
+            "it remembers; start once without --forget, if need be with the class of before, stop "
+            f"that with TERM, then forget; or let them pass it undecided: "
+            f"{' and '.join(f'penstock run --without {name}' for name in names)}"
         )
         raise PipelineFailed(message)
     for name in names:
         since = f"{recovered.last_block + 1}.0"
         chain = chain.switched(
             name, reset=True, since=since, reason="forgotten at the start", when=time.time()
+        )
+        log.warning(
+            "%s: its memory was emptied, since --forget says so: what it remembered up to offset "
+            "%s is gone; each start with --forget %s empties it again",
+            name,
+            since,
+            name,
         )
     change = ChainChange(chain, recovered.configuration)
     journal.append(chain_entry(recovered.last_block + 1, change))

@@ -23,7 +23,7 @@ from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.journal.unkept import UnkeptJournal
 from service.privacy import keep_private, open_lock
-from service.recovery import Recovered, adopt, forget, recover
+from service.recovery import NO_EXCLUSIONS, Exclusions, Recovered, adopt, forget, recover
 from service.runtime_directory import remove_earlier
 from service.settings import StateSettings
 from service.snapshot import Snapshot
@@ -57,7 +57,7 @@ class Storage:
     def unfinished(self, configured: Configuration) -> bool:
         """Say whether blocks wait that were accepted under another chain than can start now."""
         recovered = self.recovered
-        same = recovered.configuration.same_structure(configured) and not recovered.left_out
+        same = recovered.configuration.same_structure(configured) and not recovered.exclusions.found
         return bool(recovered.pending) and not same
 
     def adopting(self, configured: Configuration) -> Storage:
@@ -79,7 +79,7 @@ class Storage:
         if checkpoint is None:
             return replace(self, recovered=recovered)
         same = checkpoint.configuration.same_structure(recovered.configuration)
-        if same and not recovered.left_out:
+        if same and not recovered.exclusions.found:
             return replace(self, recovered=recovered)
         memory = checkpoint.memory
         if memory is not None:  # what is not in the chain any more begins empty if it comes again
@@ -117,9 +117,9 @@ class Storage:
     def again(self, configured: Configuration) -> Storage:
         """Return what is there now, after a pipeline ran on it."""
         assert self.checkpoints is not None  # noqa: S101 - only a durable pipeline is followed by another
-        before = self.recovered
-        recovered = recover(self.journal, self.checkpoints, configured, before.without)
-        return replace(self, recovered=replace(recovered, left_out=before.left_out))
+        exclusions = self.recovered.exclusions
+        recovered = recover(self.journal, self.checkpoints, configured, exclusions)
+        return replace(self, recovered=recovered)
 
 
 def lock_directory(directory: Path) -> TextIO:
@@ -154,11 +154,11 @@ def open_storage(
     state: StateSettings,
     configured: Configuration,
     dead_letters: DeadLetters,
-    without: Collection[str] = (),
+    exclusions: Exclusions = NO_EXCLUSIONS,
 ) -> Storage:
     """Read what a state directory holds, which must be locked; raises PipelineFailed.
 
-    The steps ``without`` are left out of what it tells, as they are of ``configured``.
+    The ``exclusions`` are left out of what it tells, as they are of ``configured``.
     Waits while another process holds a lock on the journal.
     """
     journal_folder, checkpoint_folder = journal_directory(state), state.directory / "checkpoints"
@@ -175,7 +175,7 @@ def open_storage(
         return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
     journal = open_journal(state)
     checkpoints = CheckpointFiles(checkpoint_folder)
-    recovered = _recovered(journal, checkpoints, configured, frozenset(without))
+    recovered = _recovered(journal, checkpoints, configured, exclusions)
     space = FreeSpace(state.directory, state.reserve)
     return Storage(journal, checkpoints, dead_letters, space, recovered)
 
@@ -184,12 +184,12 @@ def _recovered(
     journal: Journal,
     checkpoints: CheckpointFiles,
     configured: Configuration,
-    without: frozenset[str],
+    exclusions: Exclusions,
 ) -> Recovered:
     told = False
     while True:
         try:
-            return recover(journal, checkpoints, configured, without)
+            return recover(journal, checkpoints, configured, exclusions)
         except StorageBusy as error:
             if not told:
                 log.warning("%s; the start waits for that", error)

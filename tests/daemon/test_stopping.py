@@ -73,6 +73,32 @@ def test_a_first_signal_drains_and_ends_well(
     assert "everything accepted was emitted" in held_back.log
 
 
+def test_a_first_signal_ends_a_start_that_finishes_another_chain(
+    held_back: RunningDaemon, tmp_path: Path
+) -> None:
+    lines = '{"cid":1,"time":1}\n{"cid":5,"time":1}\n'
+    held_back.accept(lines)
+    held_back.process.kill()
+    held_back.end()
+    write_configuration(tmp_path, middleware=[GATE], workers={"count": 2, "deadline": 60})
+    again = RunningDaemon(tmp_path)
+    try:
+        eventually(lambda: "the chain's structure was changed" in again.log, "it is finished")
+        again.signal(signal.SIGTERM)
+        assert again.wait() == 0
+        assert "stopped before it was ready: the next start goes on" in again.log
+        (tmp_path / "gate").touch()
+        last = RunningDaemon(tmp_path)
+        last.wait_until_ready()
+        try:
+            last.stop()
+            assert last.kept().decode() == lines
+        finally:
+            last.end()
+    finally:
+        again.end()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_second_signal_stops_at_once_and_the_next_start_emits_the_rest(
     held_back: RunningDaemon, number: signal.Signals

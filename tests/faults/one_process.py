@@ -12,6 +12,7 @@ from typing import Any, Final
 from service.block import Submission
 from service.dead_letter_file import DeadLetterFile
 from service.finishing import storage_to_start
+from service.left_out import excluding
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.signals import Stop
@@ -48,25 +49,27 @@ class OneProcess:
         )
 
     def pipeline(
-        self, *steps: Mapping[str, Any], left_out: Collection[str] = (), **tables: Any
+        self,
+        *steps: Mapping[str, Any],
+        without: Collection[str] = (),
+        forget: Collection[str] = (),
+        **tables: Any,
     ) -> Pipeline:
         """Start as a daemon does, but for what it starts; raises PipelineFailed."""
-        settings = self.settings(*steps, **tables)
-        left = tuple(each for each in settings.middleware if each.name not in left_out)
+        settings, exclusions = excluding(self.settings(*steps, **tables), without)
         storage = storage_to_start(
             settings,
             DeadLetterFile(self.directory / "dead"),
             Stop(),
-            left_out=left_out,
+            exclusions=exclusions,
+            forget=forget,
         )
-        return Pipeline(settings.model_copy(update={"middleware": left}), storage, lambda: None)
+        return Pipeline(settings, storage, lambda: None)
 
     @contextmanager
-    def life(
-        self, *steps: Mapping[str, Any], left_out: Collection[str] = (), **tables: Any
-    ) -> Iterator[Pipeline]:
-        """Live one life, and stop it at once."""
-        pipeline = self.pipeline(*steps, left_out=left_out, **tables)
+    def life(self, *steps: Mapping[str, Any], **how: Any) -> Iterator[Pipeline]:
+        """Live one life, started as ``pipeline`` says, and stop it at once."""
+        pipeline = self.pipeline(*steps, **how)
         try:
             pipeline.start()
             pipeline.wait_until(lambda: pipeline.ready, lambda: True)

@@ -65,7 +65,7 @@ def test_a_step_that_ends_its_process_as_it_is_opened_ends_the_start(
     assert "6 in a row" in message
     assert "while odd was opened" in message
     assert "penstock run --without odd" in message
-    with one.life(odd, left_out=["odd"]) as pipeline:
+    with one.life(odd, without=["odd"]) as pipeline:
         lines = accept(pipeline, 1, 1)
         settle(pipeline)
     assert one.kept == lines
@@ -83,7 +83,7 @@ def test_an_open_that_raises_ends_the_start_with_a_way_that_works(
     assert "odd cannot be opened: ValueError: bad is bad (at " in str(failed.value)
     assert "penstock run --without odd" in str(failed.value)
     assert "Traceback" not in capfd.readouterr().err + caplog.text
-    with one.life(odd, left_out=["odd"]):
+    with one.life(odd, without=["odd"]):
         pass
 
 
@@ -171,7 +171,7 @@ def test_an_open_that_raises_in_the_state_host_stops_once_with_its_name(one: One
     assert pipeline.keeper.restarts == 0
     assert "odd cannot be opened: ValueError: bad is bad (at " in str(failed.value)
     assert "penstock run --without odd" in str(failed.value)
-    with one.life(odd, left_out=["odd"]) as pipeline:
+    with one.life(odd, without=["odd"]) as pipeline:
         settle(pipeline)
     assert one.kept == first + lines
 
@@ -204,8 +204,8 @@ def test_a_memory_that_cannot_be_kept_stops_with_ways_that_work(
             one.pipeline()
     if way == "mended":
         (one.directory / "mended").touch()
-    left_out = [] if way == "mended" else ["odd"]
-    with one.life(odd, left_out=left_out) as pipeline:
+    without = [] if way == "mended" else ["odd"]
+    with one.life(odd, without=without) as pipeline:
         more = accept(pipeline, 1, 3)
         settle(pipeline)
     third = more.splitlines(keepends=True)[1]
@@ -227,7 +227,7 @@ def test_a_class_that_is_gone_is_named_before_anything_is_written(
     assert one.kept == before
     assert "odd: 1 blocks that were accepted before need it" in str(failed.value)
     assert "penstock run --without odd" in str(failed.value)
-    with gone, one.life(left_out=["odd"]) as pipeline:
+    with gone, one.life(without=["odd"]) as pipeline:
         more = accept(pipeline, 1, 2)
         settle(pipeline)
     assert one.kept == lines + more
@@ -257,14 +257,14 @@ def test_params_that_the_class_accepts_no_more_are_refused_with_ways_that_work(
     assert one.kept == lines
 
 
-def test_what_was_left_out_once_begins_anew_when_it_comes_again(one: OneProcess) -> None:
+def test_what_was_without_once_begins_anew_when_it_comes_again(one: OneProcess) -> None:
     (one.directory / "mended").touch()
     odd = step(one, "CannotBeKept")
     with one.life(odd) as pipeline:
         first = accept(pipeline, 1)
         settle(pipeline)
         one.killed(pipeline)
-    with one.life(odd, left_out=["odd"]) as pipeline:
+    with one.life(odd, without=["odd"]) as pipeline:
         second = accept(pipeline, 1, 1)
         settle(pipeline)
         one.killed(pipeline)
@@ -278,11 +278,13 @@ def test_what_was_left_out_once_begins_anew_when_it_comes_again(one: OneProcess)
     assert one.kept == first + second + third
 
 
-def test_a_name_that_stands_for_nothing_is_refused(one: OneProcess) -> None:
-    with pytest.raises(ConfigurationError, match="no middleware, sink or source called 'nobody'"):
-        one.pipeline(left_out=["nobody"])
+def test_a_name_that_stands_for_nothing_is_told(
+    one: OneProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    with one.life(without=["nobody"]):
+        assert "--without nobody leaves nothing out" in caplog.text
     with pytest.raises(ConfigurationError, match="no sink is left"):
-        one.pipeline(left_out=["kept"])
+        one.pipeline(without=["kept"])
 
 
 @pytest.mark.parametrize(

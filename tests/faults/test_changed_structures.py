@@ -26,7 +26,7 @@ import pytest
 from service.block import Submission
 from service.checkpoint import Checkpoint, CheckpointFiles
 from service.dead_letter_file import DeadLetterFile
-from service.errors import PipelineFailed
+from service.errors import Interrupted, PipelineFailed
 from service.finishing import finished, storage_to_start
 from service.pipeline import Pipeline
 from service.settings import Settings
@@ -52,20 +52,16 @@ ALL_KINDS: Final = {*STOPS, *(f"finishing: {how}" for how in FINISHINGS)}
 
 
 class ToldToStop(Stop):
-    """Told to stop at once in the midst of it, by how often that is asked."""
+    """Told to stop in the midst of it, by how often that is asked."""
 
     def __init__(self) -> None:
         super().__init__()
         self._asked = 0
 
     @property
-    def at_once(self) -> bool:
+    def asked(self) -> bool:
         self._asked += 1
         return self._asked > ASKED
-
-    @at_once.setter
-    def at_once(self, told: bool) -> None:
-        """Take no note: it is told by itself."""
 
 
 class Reference:
@@ -121,7 +117,7 @@ class Lives:
         )
 
     def opened(self, structure: tuple[dict[str, Any], ...], finishing: str) -> Storage:
-        """Start as a daemon does; raises PipelineFailed when it refuses to."""
+        """Start as a daemon does; raises PipelineFailed or Interrupted when it does not."""
         stop = ToldToStop() if finishing == "told to stop" else Stop()
 
         def counted(*arguments: Any) -> Storage:
@@ -141,7 +137,7 @@ class Lives:
         before = self.directory.with_name("killed")
         try:
             storage = self.opened(structure, finishing)
-        except PipelineFailed:
+        except (Interrupted, PipelineFailed):
             if before.exists():
                 shutil.rmtree(self.directory)
                 before.rename(self.directory)

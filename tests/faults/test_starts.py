@@ -1,0 +1,92 @@
+"""A start goes on exactly, or says what it left aside, or refuses with a way on that works."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from threading import Timer
+from typing import Any, Final
+from unittest.mock import patch
+
+import pytest
+
+from service.dead_letter_file import DeadLetterFile
+from service.errors import Interrupted
+from service.finishing import storage_to_start
+from service.signals import Stop
+from tests.faults.one_process import OneProcess, accept, settle
+from tests.faults.stuck_sink import OPEN
+
+pytestmark = pytest.mark.timeout(60)
+
+STUCK: Final = "tests.faults.stuck_sink:StuckSink"
+BLOCKED: Final = {"name": "blocked", "use": "blocklist", "params": {"cids": [1]}}
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> OneProcess:
+    return OneProcess(tmp_path / "life")
+
+
+def told(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    """Return the messages with a text so far, and forget all of them."""
+    found = [message for message in caplog.messages if text in message]
+    caplog.clear()
+    return found
+
+
+def test_a_signal_ends_the_finishing_of_another_chain_that_a_sink_holds_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = OneProcess(tmp_path / "life", sink=STUCK)
+    OPEN.clear()
+    try:
+        with one.life(BLOCKED) as pipeline:
+            lines = accept(pipeline, 2, 3)
+            one.killed(pipeline)
+        stop = Stop()
+        heard = Timer(1.0, stop.hear, (signal.SIGTERM, time.monotonic()))
+        heard.start()
+        with (
+            patch("service.finishing.WORD", 0.2),
+            pytest.raises(Interrupted, match="the next start goes on"),
+        ):
+            storage_to_start(one.settings(), DeadLetterFile(one.directory / "dead"), stop)
+        heard.join()
+        assert "the chain as it was is not done: kept: stuck" in told(caplog, "is not done")[-1]
+    finally:
+        OPEN.set()
+    with one.life():
+        assert one.kept == lines
+
+
+def test_what_is_left_out_may_be_left_out_again_by_the_same_command(
+    one: OneProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    with one.life(BLOCKED) as pipeline:
+        first = accept(pipeline, 1, 2)
+        one.killed(pipeline)
+    skipped = "earlier blocks will skip blocked"
+    with one.life(without=["blocked"]) as pipeline:
+        assert one.kept == first
+        assert told(caplog, skipped)
+        assert pipeline.drain(lambda: True)
+    with one.life(without=["blocked"]):
+        assert told(caplog, "--without blocked leaves nothing out")
+    with one.life(BLOCKED, without=["blocked"]):
+        assert not told(caplog, skipped)
+
+
+def test_a_memory_that_is_forgotten_is_told_each_time(
+    one: OneProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    step: dict[str, Any] = {"name": "near", "use": "adjacent"}
+    lines = b""
+    for again in range(3):
+        with one.life(step, forget=["near"] if again else []) as pipeline:
+            lines += accept(pipeline, 1)
+            assert bool(told(caplog, "near: its memory was emptied, since --forget")) == bool(again)
+            settle(pipeline)
+            assert pipeline.drain(lambda: True)
+    assert one.kept == lines
