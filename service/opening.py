@@ -51,7 +51,7 @@ def open_sinks(
     if checkpoint is None or mark.sinks != checkpoint.sinks:
         checkpointer.begin(mark, checkpoint.memory if checkpoint else None)
     emitter.elsewhere = {
-        name: at for name, at in emitter.elsewhere.items() if name in recovered.without
+        name: at for name, at in emitter.elsewhere.items() if name in recovered.exclusions.asked
     }
     return not emitter.stopped
 

@@ -170,7 +170,8 @@ def open_storage(
                 "then move the state directory away; or use another state.directory"
             )
             raise PipelineFailed(message)
-        nothing = Recovered(None, ChainVersion(1, configured.steps), configured, 0, 0)
+        chain = ChainVersion(1, configured.steps)
+        nothing = Recovered(None, chain, configured, 0, 0, exclusions)
         nowhere = FreeSpace(state.directory, 0)
         return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
     journal = open_journal(state)

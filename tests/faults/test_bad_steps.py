@@ -120,7 +120,7 @@ def test_a_step_that_hangs_is_named_soon_and_ends_the_start_once(
     told = [each for each in caplog.messages if f"have passed {what}" in each]
     assert told
     assert "penstock run --without odd" in told[0]
-    with one.life(odd, left_out=["odd"]) as pipeline:
+    with one.life(odd, without=["odd"]) as pipeline:
         lines = accept(pipeline, 1, 1)
         settle(pipeline)
     assert one.kept == lines
@@ -139,7 +139,7 @@ def test_a_snapshot_that_ends_its_process_stops_with_its_name(one: OneProcess) -
     assert "the state host ended (exit code 7), 3 in a row" in message
     assert "while odd was asked for its memory (snapshot)" in message
     assert "penstock run --without odd" in message
-    with one.life(left_out=["odd"]) as pipeline:
+    with one.life(without=["odd"]) as pipeline:
         settle(pipeline)
     assert one.kept == lines
 
