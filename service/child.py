@@ -151,15 +151,15 @@ def _leave_a_lost_folder() -> None:
 
 
 def start_child(
-    title: str, folder: Path, target: str, *shared: Progress | Slots | SharedFile
+    title: str, folder: Path | None, target: str, *shared: Progress | Slots | SharedFile
 ) -> tuple[ForkServerProcess, Connection]:
     """Start a child and return it with our end of its pipe.
 
     ``title`` (15 characters at most) is its name in ps, ``target`` the "module:function" that gets
     the other end of the pipe and what is ``shared``, and says whether it ended since it was told
-    to. When the daemon dies the child goes within moments, and removes ``folder``: nobody else is
-    left to do it. What it prints is logged, line by line. Raises OSError when there is no child to
-    be had now.
+    to. When the daemon dies the child goes within moments, and removes ``folder``, if there is one:
+    nobody else is left to do it. What it prints is logged, line by line. Raises OSError when there
+    is no child to be had now.
     """
     # Never forked from here: a fork beside threads may copy a lock that nobody will ever open.
     prepare_children()
@@ -168,7 +168,7 @@ def start_child(
     output, printed = context.Pipe(duplex=False)
     process = context.Process(
         target=_run_child,
-        args=(title, str(folder), target, theirs, printed, *shared),
+        args=(title, str(folder) if folder else "", target, theirs, printed, *shared),
         name=title,
         daemon=True,
     )
@@ -231,5 +231,6 @@ def _die_with_parent(folder: str) -> None:
     if parent is None:
         return
     connection.wait([parent.sentinel])
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(ORPHANED)

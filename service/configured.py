@@ -6,10 +6,10 @@ Every error names its place in the configuration, and all of them are told at on
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -23,27 +23,42 @@ from service.claims import conflicts
 from service.event_queue import EventQueue
 from service.outlet import Outlet
 from service.settings import BlockSettings, EventSettings, PartSettings, Settings, SinkSettings
-from service.settings_file import SettingsFile, Table
+from service.settings_file import PARTS, Kind, SettingsFile, Table
 from service.sinks.sink import Sink
 from service.sources.source import Source, Surroundings
 
-Kind = TypeVar("Kind")
+Base = TypeVar("Base")
+
+BUILT_IN: Final = frozenset(
+    {"adjacent", "blocklist", "generator", "http", "ndjson", "sql", "stdin", "stdout"}
+)
+"""The classes that are known to be safe to load."""
 
 
-def checked_settings(path: Path, without: Collection[str] = ()) -> Settings:
+def checked_settings(
+    path: Path,
+    without: Collection[str] = (),
+    *,
+    own_classes: Callable[[], object] = lambda: None,
+    trying: Callable[[str], object] = lambda _: None,
+) -> Settings:
     """Return the settings of a file, with every class and parameter it names checked.
 
-    Of those called by a name in ``without`` nothing is asked. Starts nothing. Raises
-    ConfigurationError: a line for each thing wrong, in all tables.
+    Of those called by a name in ``without`` nothing is asked. Starts nothing. Calls ``own_classes``
+    first if some are not Penstock's, and ``trying`` with the name of each part before it is
+    checked. Raises ConfigurationError: a line for each thing wrong, in all tables.
     """
     file = SettingsFile(path)
-    found = [
-        *file.problems,
-        *_problems(
-            file.event,
-            lambda kind: (each for each in file.tables(kind) if each.part.name not in without),
-        ),
-    ]
+
+    def tables(kind: Kind) -> Iterator[Table]:
+        for each in file.tables(kind):
+            if each.part.name not in without:
+                trying(each.part.name)
+                yield each
+
+    if any(each.part.use not in BUILT_IN for kind in PARTS for each in file.tables(kind)):
+        own_classes()
+    found = [*file.problems, *_problems(file.event, tables)]
     if found or file.settings is None:
         raise file.told(found)
     return file.settings
@@ -204,7 +219,7 @@ def _tables(kind: str, parts: Iterable[PartSettings]) -> Iterator[Table]:
         yield Table(f'{kind}[{index}] "{part.name}"', part)
 
 
-def _load(use: str, package: str, kind: type[Kind], *, needs: str) -> type[Kind]:
+def _load(use: str, package: str, kind: type[Base], *, needs: str) -> type[Base]:
     """Return the class that is named; it must have the method that its kind ``needs``."""
     loaded = load_class(use, package=package, kind=kind)
     if getattr(loaded, needs) is getattr(kind, needs):

@@ -77,7 +77,7 @@ LAYERS = [
     {"state_directory", "left_out", "replay", "opening"},
     {"sources", "admin", "claims", "configured", "pipeline", "operation"},
     {"http_admission", "http_bodies", "http_request", "http_answer", "http_channel", "http_server"},
-    {"processing", "finishing", "bench", "sample_events"},
+    {"class_trial", "processing", "finishing", "bench", "sample_events"},
     {"daemon"},
     {"commands"},
     {"cli"},

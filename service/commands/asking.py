@@ -44,7 +44,8 @@ def load(config: Path) -> Settings:
 def load_checked(config: Path, without: Collection[str] = ()) -> Settings:
     """Return the settings, with every class and parameter checked; raises ConfigurationError.
 
-    Of what is called by a name in ``without`` nothing is asked.
+    Of what is called by a name in ``without`` nothing is asked. Classes of the user's own are tried
+    out in another process first.
 
     A class of the user's own, "module:Class", is found from where the command is given, but only
     after all that is installed: a ``numpy.py`` that lies there is not run.
@@ -54,7 +55,13 @@ def load_checked(config: Path, without: Collection[str] = ()) -> Settings:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
-    return checked_settings(config, without)
+
+    def own_classes() -> None:
+        from service.class_trial import try_out_classes
+
+        try_out_classes(config, without)
+
+    return checked_settings(config, without, own_classes=own_classes)
 
 
 def say(text: str, keep: str = "") -> None:

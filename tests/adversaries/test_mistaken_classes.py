@@ -33,6 +33,7 @@ HELD = {
     "shared-returns-number",
     "shared-returns-text-cid",
     "shared-snapshot-cycle",
+    "shared-snapshot-exits",
     "shared-snapshot-set",
     "shared-snapshot-set-once-filled",
     "sink-__init__-raises",
