@@ -51,8 +51,8 @@ CONNECTIONS: Final = 800
 """Connections that are kept: with the daemon's own files fewer than a process may have open."""
 
 AT_WORK: Final = 600
-"""Connections with a request at work, beyond which no more events are taken in: the other places
-are for operators."""
+"""Connections with a request at work, beyond which no more is taken in at a mount, such as events:
+the other places are for operators."""
 
 ACCEPTED: Final = 64
 """Connections that are accepted in one turn."""
@@ -116,9 +116,15 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
         """Have a channel's present request answered; in the loop's thread."""
         request = task.requests[0]
         self._at_work += 1
-        if self._at_work > AT_WORK and request.body_rcv is not None and not request.error:
+        if self._at_work > AT_WORK and self._brings_more(task):
             request.refuse(Refused(503, "Service Unavailable", "too many requests at once"))
         self.task_dispatcher.add_task(task)
+
+    @staticmethod
+    def _brings_more(task: Channel) -> bool:
+        """Say whether a request has a body for a mount; operators always get an answer."""
+        request = task.requests[0]
+        return request.body_rcv is not None and not request.error and task.mount() is not None
 
     def answer(self, channel: Channel) -> None:
         """Have the loop send a channel's reply; from any thread."""

@@ -337,6 +337,23 @@ def test_those_idle_for_longest_make_room_for_the_next(
         assert read_bodies(waiting, 1) == [b"waiting!"]
 
 
+def test_operators_are_answered_while_too_many_events_wait(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "AT_WORK", 1)
+    desk = Desk()
+    server = serve(desk)
+    with connect(server) as waiting, connect(server) as another, connect(server) as operator:
+        waiting.sendall(post(b"waiting"))
+        desk.wait()
+        another.sendall(post(b"another"))
+        assert b"too many requests at once" in read_bodies(another, 1)[0]
+        operator.sendall(post(b"{}", "/app"))
+        assert read_bodies(operator, 1) == [b"app"]
+        desk.kept[0][1].set_result("!")
+        assert read_bodies(waiting, 1) == [b"waiting!"]
+
+
 def test_of_unfinished_bodies_only_so_much_is_read_and_the_slow_are_given_up(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
