@@ -197,9 +197,9 @@ def _save_here(pipeline: Pipeline, stop: Stop) -> bool:
     except StorageFull:
         return False
     while pipeline.problem is None and not stop.at_once and time.monotonic() < until:
-        if pipeline.checkpointer.wait_for(last, LOOK):
-            return True
-    return False
+        if pipeline.checkpointer.wait_for(last, LOOK):  # it was tried: a full disk may refuse it
+            break
+    return pipeline.checkpointer.block >= last
 
 
 def _remove(directory: Path) -> None:

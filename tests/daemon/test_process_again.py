@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -166,10 +168,12 @@ def test_without_durability_nothing_is_kept_beside_the_output(
     assert not (tmp_path / "out.ndjson.state").exists()
 
 
-def interrupted_half_way(folder: Path, more: int) -> str:
+def interrupted_half_way(
+    folder: Path, more: int, before_that: Callable[[], None] = lambda: None
+) -> str:
     """Start the command, interrupt it once its output has grown by ``more`` bytes.
 
-    Returns what it said.
+    Returns what it said. ``before_that`` is done right before it is interrupted.
     """
     output = folder / "out.ndjson"
     before = output.stat().st_size if output.exists() else 0
@@ -182,6 +186,7 @@ def interrupted_half_way(folder: Path, more: int) -> str:
         eventually(
             lambda: output.exists() and output.stat().st_size > before + more, "it goes on", 60
         )
+        before_that()
         command.send_signal(signal.SIGINT)
         assert command.wait(20) == 130
     assert left_behind(folder) == []
@@ -210,6 +215,26 @@ def test_an_interrupted_run_goes_on_exactly_where_it_was(
     assert b"going on where an earlier run ended" in done.stderr
     assert json.loads(done.stdout)["accepted"] == EVENTS
     assert (tmp_path / "out.ndjson").read_bytes() == expected(lines)
+
+
+@pytest.mark.usefixtures("lines")
+def test_an_interrupted_run_that_could_not_be_saved_says_where_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    write_configuration(
+        tmp_path,
+        middleware=[{"name": "slow", "use": "slow:Slow"}],
+        block={"bytes": "32KiB"},
+        event={"max_event_bytes": "1KiB"},
+    )
+
+    def let_no_checkpoint_be_written() -> None:
+        folder = tmp_path / "out.ndjson.state" / "checkpoints"
+        shutil.rmtree(folder)
+        folder.touch()
+
+    said = interrupted_half_way(tmp_path, 200_000, let_no_checkpoint_be_written)
+    assert "cannot be written" in said
+    assert "goes on from where it was saved last, and writes the rest again" in said
 
 
 def test_an_output_that_nobody_reads_keeps_no_interrupt_waiting(
