@@ -213,16 +213,16 @@ class QueueServer:
     def start(self) -> None:
         """Begin to listen."""
         key = secrets.token_bytes(32)
-        server = _manager(reachable(self._address), key, lambda: self._queue).get_server()
-        self._listener = server.listener
-        Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
         try:
+            server = _manager(reachable(self._address), key, lambda: self._queue).get_server()
+            self._listener = server.listener
+            Thread(target=server.serve_forever, name="queue-server", daemon=True).start()
             self._access.unlink(missing_ok=True)
             self._access.touch(mode=0o600)
             self._access.write_text(json.dumps({"address": self._address, "key": key.hex()}))
         except OSError as error:  # the daemon itself needs it not
             log.error(  # noqa: TRY400 - it is no defect
-                "%s: cannot be written: %s; other processes cannot hand in events",
+                "%s: it or its socket cannot be made: %s; other processes cannot hand in events",
                 self._access,
                 error,
             )

@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from service.errors import PipelineFailed
+
 PREFIX: Final = "run-"
 
 LONGEST: Final = 107
@@ -23,13 +25,22 @@ def new_runtime_directory(state: Path) -> tempfile.TemporaryDirectory[str]:
     """Return a new folder in the state directory, or where the system has such if there is none.
 
     Each run has one of its own: the children of one that was killed remove theirs a moment later.
+    Raises PipelineFailed when none can be made.
     """
     kept = state.is_dir()
-    return tempfile.TemporaryDirectory(
-        prefix=PREFIX if kept else f"penstock-{PREFIX}",
-        dir=state if kept else None,
-        ignore_cleanup_errors=True,
-    )
+    try:
+        return tempfile.TemporaryDirectory(
+            prefix=PREFIX if kept else f"penstock-{PREFIX}",
+            dir=state if kept else None,
+            ignore_cleanup_errors=True,
+        )
+    except OSError as error:
+        where = state if kept else "the temporary folder (TMPDIR)"
+        message = (
+            f"{where}: no folder can be made there for the sockets of this run: {error.strerror}; "
+            "make room, or make it writable, then start again"
+        )
+        raise PipelineFailed(message) from error
 
 
 def remove_earlier(parent: Path) -> None:

@@ -315,6 +315,16 @@ def test_nobody_gets_in_with_another_key(tmp_path: Path) -> None:
         connect(access)
 
 
+def test_a_socket_that_cannot_be_made_is_told_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = QueueServer(EventQueue(events=1, size=1), tmp_path / "missing", tmp_path / "file")
+    server.start()
+    assert "its socket cannot be made" in caplog.text
+    server.close()
+    assert not (tmp_path / "file").exists()
+
+
 def test_two_queues_in_one_process_are_two(tmp_path: Path) -> None:
     queues = [EventQueue(events=10, size=100) for _ in range(2)]
     for name, queue in zip("ab", queues, strict=True):

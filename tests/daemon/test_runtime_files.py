@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -13,7 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from service.errors import PipelineFailed
 from service.event_queue import connect
+from service.runtime_directory import new_runtime_directory
 from tests.conftest import Command, StartDaemon
 from tests.daemon.running import (
     PENSTOCK,
@@ -145,6 +148,17 @@ def test_a_state_directory_that_cannot_be_made_is_named_whole(
     assert done.returncode == 1
     assert str(tmp_path / "file" / "var") in done.stderr.decode()
     assert b"Traceback" not in done.stderr
+
+
+def test_a_folder_for_sockets_that_cannot_be_made_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(PipelineFailed, match="No space left on device; make room"):
+        new_runtime_directory(tmp_path)
 
 
 def test_a_daemon_starts_with_closed_standard_streams(tmp_path: Path) -> None:
