@@ -10,15 +10,13 @@ from typing import Final, NamedTuple
 
 from service.chain import ChainVersion
 from service.errors import InputGone
+from service.limits import LARGEST
 
 HEAD: Final = 1024
 """The bytes at its beginning that a file is known by."""
 
 LONGEST_NAME: Final = 255
 """Characters of what a source calls itself, and of an idempotency key."""
-
-LARGEST: Final = 1 << 28
-"""Bytes that may be submitted at once: what is larger the journal could not hold."""
 
 _LATEST: Final = 253_402_300_800
 """The end of the year 9999, in seconds since the epoch."""

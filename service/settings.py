@@ -31,6 +31,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from middleware.parameters import DURATION, seconds
+from service.limits import LARGEST
 
 _ADDRESS = r"^(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([0-9.]+)):([0-9]{1,5})$"
 _SIZE = "^[1-9][0-9]{0,14}(B|kB|MB|GB|KiB|MiB|GiB)$"
@@ -85,6 +86,12 @@ def _size(value: Any) -> Any:
     return value
 
 
+def _submitted(size: ByteSize) -> ByteSize:
+    if size > LARGEST:
+        raise ValueError(f"expected at most {LARGEST >> 20}MiB, which is what one block can hold")
+    return size
+
+
 def _path(value: Any) -> Any:
     text = str(value) if isinstance(value, str | Path) else "?"
     if not text:
@@ -131,6 +138,11 @@ Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.absolute)]
 """A path as it is: nothing in it is expanded."""
 Params = Annotated[dict[str, Any], AfterValidator(_plain)]
 Size = Annotated[ByteSize, BeforeValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
+BodySize = Annotated[
+    Size,
+    AfterValidator(_submitted),
+    WithJsonSchema(_SIZE_SCHEMA | {"maximum": LARGEST}),
+]
 Seconds = Annotated[
     float, BeforeValidator(_bounded), WithJsonSchema(_DURATION_SCHEMA | {"pattern": DURATION})
 ]
@@ -223,7 +235,9 @@ class HttpSettings(Section):
     listen: Listen = Field(
         "127.0.0.1:8080", validate_default=True, description="loopback; port 0 is any free one"
     )
-    max_body: Size = Field("16MiB", validate_default=True, description="how long a request may be")
+    max_body: BodySize = Field(
+        "16MiB", validate_default=True, description="how long a request may be"
+    )
 
 
 class SinkSettings(PartSettings):

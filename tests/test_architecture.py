@@ -17,6 +17,7 @@ LAYERS = [
         "errors",
         "runtime_directory",
         "signals",
+        "limits",
         "settings",
         "settings_file",
         "threads",
