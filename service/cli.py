@@ -68,7 +68,7 @@ for command in (bench, dead, journal, middleware, replay):
 def run(stop: Stop, config: Path, forget: tuple[str, ...], without: tuple[str, ...]) -> None:
     """Run the daemon until TERM, INT or HUP; then everything accepted is still emitted."""
     keep_for_data()
-    with exit_codes(config):
+    with exit_codes(config, _log_error):
         with importing():
             import logging
 
@@ -157,6 +157,13 @@ def schema() -> None:
     from service.settings import Settings
 
     click.echo(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+def _log_error(message: str, _: str) -> None:
+    """Log what ends the daemon."""
+    import logging
+
+    logging.getLogger("penstock").error("%s", message)
 
 
 def _refuse_overwriting(inputs: tuple[str, ...], output: str, dead: Path) -> None:

@@ -6,7 +6,7 @@ Everything heavy is imported when it is needed, so that ``--help`` and completio
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -71,9 +71,16 @@ def say(text: str, keep: str = "") -> None:
     click.echo(printable(text, keep))
 
 
+def _print_error(message: str, who: str) -> None:
+    click.echo(f"{who}{message}", err=True)
+
+
 @contextmanager
-def exit_codes(config: Path) -> Iterator[None]:
-    """Turn Penstock's errors, and a Ctrl-C, into messages and exit codes."""
+def exit_codes(config: Path, tell: Callable[[str, str], None] = _print_error) -> Iterator[None]:
+    """Turn Penstock's errors, and a Ctrl-C, into messages and exit codes.
+
+    ``tell`` gets a message, and who says so, which a log tells anyway.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -85,10 +92,10 @@ def exit_codes(config: Path) -> Iterator[None]:
         if isinstance(error, ConfigurationError):
             for line in str(error).splitlines():
                 told = line if line.startswith(f"{config}: ") else f"{config}: {line}"
-                click.echo(printable(told), err=True)
+                tell(printable(told), "")
             sys.exit(BAD_CONFIGURATION)
         if isinstance(error, PenstockError):
-            click.echo(f"penstock: {printable(str(error), keep=chr(10))}", err=True)
+            tell(printable(str(error), keep="\n"), "penstock: ")
             sys.exit(FAILED)
         raise
 

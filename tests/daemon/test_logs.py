@@ -129,10 +129,13 @@ def test_a_start_that_is_refused_says_so_in_an_object(
     (entry,) = [json.loads(line) for line in second.stderr.splitlines()]
     assert second.returncode == 1
     assert entry.keys() == KEYS
-    assert "another penstock runs here" in entry["event"]
+    assert (entry["logger"], entry["level"]) == ("penstock", "error")
+    assert entry["event"].startswith(f"{tmp_path / 'var'}: another penstock runs here")
     write_configuration(tmp_path, workers={"count": 0}, queue={"events": 0})
     refused = penstock("run", "--config", "penstock.toml")
-    told = [json.loads(line)["event"].split(":")[1].strip() for line in refused.stderr.splitlines()]
+    lines = [json.loads(line) for line in refused.stderr.splitlines()]
+    assert {line["logger"] for line in lines} == {"penstock"}
+    told = [line["event"].split(":")[1].strip() for line in lines]
     assert (refused.returncode, told) == (78, ["queue.events", "workers.count"])
 
 

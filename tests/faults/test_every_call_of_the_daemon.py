@@ -64,7 +64,7 @@ class Stage:
                 assert fault.error, where
                 assert PENSTOCK not in first.log, where  # no error goes through the command itself
                 last = json.loads(first.log.splitlines()[-1])
-                assert last["event"].startswith("penstock: "), where
+                assert (last["logger"], last["level"]) == ("penstock", "error"), where
             else:
                 assert ended == KILLED if fault and not fault.error else ended == 0, where
             if daemon.running.process.poll() is not None:
