@@ -12,10 +12,11 @@ from collections.abc import Collection
 from typing import Final
 
 from service.changes import told_positions
+from service.classes import check_classes, check_switched
 from service.configured import configured_chain
 from service.dead_letters import DeadLetters
 from service.errors import Interrupted, PipelineFailed
-from service.left_out import check_classes, check_switched, tell_exclusions
+from service.left_out import tell_exclusions
 from service.pipeline import Pipeline
 from service.recovery import NO_EXCLUSIONS, Exclusions, Recovered, as_accepted, configuration_of
 from service.settings import Settings

@@ -11,9 +11,6 @@ from collections.abc import Collection
 from typing import Final
 
 from middleware.errors import ConfigurationError
-from service.chain import ChainVersion
-from service.errors import PipelineFailed
-from service.journal.entry import Configuration
 from service.recovery import Exclusions, Recovered
 from service.settings import Settings
 
@@ -73,48 +70,3 @@ def tell_exclusions(recovered: Recovered) -> None:
             )
         if "source" in kinds:
             log.warning("%s is left out: nothing is read from it in this run", name)
-
-
-def check_classes(recovered: Recovered) -> None:
-    """See that blocks accepted before find every class of their chain; raises PipelineFailed.
-
-    The message names each that is missing, what it says, and the ways on.
-    """
-    if not recovered.pending:
-        return
-    problems = []
-    for step in recovered.start.chain.steps:
-        try:
-            step.load()
-        except ConfigurationError as error:
-            problems.append(
-                f"{step.name}: {recovered.pending} blocks that were accepted before need it, and "
-                f"it cannot be loaded: {error}; bring it back, or let them pass it undecided: "
-                f"penstock run --without {step.name}"
-            )
-    if problems:
-        raise PipelineFailed("\n".join(problems))
-
-
-def check_switched(chain: ChainVersion, configured: Configuration) -> None:
-    """See that the classes still accept what was switched while it ran; raises PipelineFailed.
-
-    ``chain`` is what the start is about to adopt. What the file says was checked before.
-    """
-    problems = []
-    for step in chain.steps:
-        if step.params is next(
-            (each.params for each in configured.steps if each.name == step.name), None
-        ):
-            continue
-        try:
-            step.load()
-        except ConfigurationError as error:
-            problems.append(
-                f"{step.name}: its params were switched while it ran, and its class does not "
-                f"accept them any more: {error}; bring the class of before back, or change params "
-                f"in its table in the file, since a table that was changed wins over what was "
-                f"switched, or leave it out: penstock run --without {step.name}"
-            )
-    if problems:
-        raise PipelineFailed("\n".join(problems))

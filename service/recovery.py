@@ -61,7 +61,8 @@ class Recovered:
 
     ``checkpoint`` is None at the very first start. ``chain`` and ``configuration`` are those at the
     journal's end, ``pending`` the number of blocks after the checkpoint, ``last_block`` the last
-    block's number. All this is told as if the steps in ``exclusions`` had never been.
+    block's number, ``chains`` those that blocks after the checkpoint were accepted under. All this
+    is told as if the steps in ``exclusions`` had never been.
     """
 
     checkpoint: Checkpoint | None
@@ -70,6 +71,7 @@ class Recovered:
     pending: int
     last_block: int
     exclusions: Exclusions = NO_EXCLUSIONS
+    chains: tuple[ChainVersion, ...] = ()
 
     @property
     def start(self) -> Start:
@@ -151,6 +153,7 @@ def recover(
     )
     chain, configuration = checkpoint.chain, checkpoint.configuration
     pending, last_block = 0, checkpoint.block
+    chains: dict[int, ChainVersion] = {}
     across = False
     lost: list[Loss] = []
     for entry in journal.entries(checkpoint.sequence):
@@ -167,13 +170,15 @@ def recover(
                 raise PipelineFailed(_ACROSS.format(checkpoint.block, entry.block))
             last_block = read_block(entry, chain).number
             pending += 1
+            chains[chain.number] = chain
         elif entry.kind == GONE:
             lost.append(loss(entry))
             pending += len(gone_blocks(entry))
             last_block = max(last_block, *gone_blocks(entry), 0)
     _name_lost(lost)
     exclusions = replace(exclusions, found=exclusions.found | (without & there))
-    return Recovered(checkpoint, chain, configuration, pending, last_block, exclusions)
+    needed = tuple(chains.values())
+    return Recovered(checkpoint, chain, configuration, pending, last_block, exclusions, needed)
 
 
 def _put_back(checkpoint: Checkpoint, journal: Journal, files: CheckpointFiles) -> Checkpoint:

@@ -16,6 +16,7 @@ import msgspec
 
 from service.chain import ChainVersion
 from service.checkpoint import Checkpoint, CheckpointFiles
+from service.classes import handed_over, outgrown
 from service.dead_letters import DeadLetters
 from service.errors import PipelineFailed, StorageBusy
 from service.free_space import FreeSpace
@@ -65,7 +66,8 @@ class Storage:
 
         No start may lead from blocks of one structure to those of another, as there is one set of
         steps with one memory at a time: so where the structure is another one, a checkpoint at once
-        says so, before any block comes. It lies behind every block, so none may be pending: raises
+        says so, before any block comes. So does one where a class has outgrown the params that its
+        memory was kept under. It lies behind every block, so none may be pending: raises
         PipelineFailed, with nothing written.
         """
         if self.unfinished(configured):
@@ -79,11 +81,13 @@ class Storage:
         if checkpoint is None:
             return replace(self, recovered=recovered)
         same = checkpoint.configuration.same_structure(recovered.configuration)
-        if same and not recovered.exclusions.found:
+        others = outgrown(recovered)
+        if same and not recovered.exclusions.found and not others:
             return replace(self, recovered=recovered)
         memory = checkpoint.memory
         if memory is not None:  # what is not in the chain any more begins empty if it comes again
-            memory = memoryview(Snapshot.decode(memory).of(configured.steps).encoded())
+            snapshot = handed_over(Snapshot.decode(memory), recovered.chain, others)
+            memory = memoryview(snapshot.encoded())
         checkpoint = msgspec.structs.replace(
             checkpoint,
             memory=memory,

@@ -75,7 +75,7 @@ LAYERS = [
     {"dispatcher"},
     {"intake", "worker_pool", "trial"},
     {"guardian", "checkpointer", "recovery"},
-    {"state_directory", "left_out", "replay", "opening"},
+    {"state_directory", "left_out", "classes", "replay", "opening"},
     {"sources", "admin", "claims", "configured", "pipeline", "operation"},
     {"http_admission", "http_bodies", "http_request", "http_answer", "http_channel", "http_server"},
     {"class_trial", "processing", "finishing", "bench", "sample_events"},

@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 from threading import Event as Forever
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from middleware.contract import Event, Middleware, SharedMiddleware
 
@@ -74,6 +74,21 @@ class Once(SharedMiddleware):
 
     def restore(self, state: Any) -> None:
         self.seen = state
+
+
+class Narrowed(Once):
+    """Once it is mended, it accepts only some of the params that it did."""
+
+    class Params(Where):
+        """``level`` is at least 5 once it is mended."""
+
+        level: int = 0
+
+        @model_validator(mode="after")
+        def _narrower(self) -> Self:
+            if self.mended.exists() and self.level < 5:
+                raise ValueError("level is too low")
+            return self
 
 
 class SharedExitsAtOpen(Once):

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from service.dead_letter_file import DeadLetterFile
-from service.errors import Interrupted
+from service.errors import Interrupted, PipelineFailed
 from service.finishing import storage_to_start
 from service.signals import Stop
 from tests.faults.one_process import OneProcess, accept, settle
@@ -27,6 +27,12 @@ BLOCKED: Final = {"name": "blocked", "use": "blocklist", "params": {"cids": [1]}
 @pytest.fixture
 def one(tmp_path: Path) -> OneProcess:
     return OneProcess(tmp_path / "life")
+
+
+def narrowed(one: OneProcess, level: int) -> dict[str, Any]:
+    """Return a step that accepts a level below 5 until ``mended`` is there."""
+    params = {"mended": str(one.directory / "mended"), "level": level}
+    return {"name": "odd", "use": "tests.faults.bad_steps:Narrowed", "params": params}
 
 
 def told(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
@@ -90,3 +96,53 @@ def test_a_memory_that_is_forgotten_is_told_each_time(
             settle(pipeline)
             assert pipeline.drain(lambda: True)
     assert one.kept == lines
+
+
+def test_a_memory_goes_on_under_the_present_params_where_its_class_accepts_those_of_then_no_more(
+    one: OneProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    with one.life(narrowed(one, 1)) as pipeline:
+        first = accept(pipeline, 1)
+        assert pipeline.drain(lambda: True)
+    (one.directory / "mended").touch()
+    with one.life(narrowed(one, 5)) as pipeline:
+        accept(pipeline, 1)
+        second = accept(pipeline, 2)
+        settle(pipeline)
+        assert "level is too low" in told(caplog, "does not accept the params any more")[0]
+        one.killed(pipeline)
+    with one.life(narrowed(one, 6)) as pipeline:
+        accept(pipeline, 1, 2)
+        settle(pipeline)
+    assert not told(caplog, "does not accept")
+    assert one.kept == first + second
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_blocks_that_wait_for_params_that_a_class_accepts_no_more_are_named_before_it_is_too_late(
+    one: OneProcess, *, switched: bool
+) -> None:
+    with one.life(narrowed(one, 7 if switched else 1)) as pipeline:
+        if switched:
+            pipeline.switch("odd", params={"level": 1})
+        first = accept(pipeline, 1)
+        settle(pipeline)
+        if switched:
+            pipeline.switch("odd", params={"level": 9})
+        one.killed(pipeline)
+    (one.directory / "mended").touch()
+    with pytest.raises(PipelineFailed) as refused:
+        one.pipeline(narrowed(one, 5))
+    assert "level is too low" in str(refused.value)
+    assert "penstock run --without odd" in str(refused.value)
+    (one.directory / "mended").unlink()
+    with one.life(narrowed(one, 1)) as pipeline:
+        accept(pipeline, 1)
+        settle(pipeline)
+        one.killed(pipeline)
+    (one.directory / "mended").touch()
+    with one.life(narrowed(one, 5), without=["odd"]) as pipeline:
+        last = accept(pipeline, 1)
+        settle(pipeline)
+    assert one.kept.startswith(first)
+    assert one.kept.endswith(last)
