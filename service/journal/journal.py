@@ -129,7 +129,6 @@ class Journal:
                 self._active.close()
                 raise
             self._mark.write(self._link)
-            self.filters = KeyFilters(self._directory)
             self.filters.want(*self._firsts[:-1])
             self._why_refused = ""
 

@@ -123,12 +123,16 @@ class KeyFilters:
             self._filters.pop(first, None)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread and forget all; what is wanted from now on begins anew."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
+        with self._changed:
+            self._wanted.clear()
+            self._filters.clear()
+            self._thread, self._closed = None, False
 
     def wait(self, limit: float) -> bool:
         """Wait until all filters are made; False if ``limit`` seconds were too few."""

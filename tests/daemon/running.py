@@ -73,6 +73,13 @@ def processes_in(directory: Path) -> list[psutil.Process]:
     return found
 
 
+def hears(pid: int) -> bool:
+    """Say whether a process catches TERM by now."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line.split()[1] for line in status.splitlines() if "SigCgt" in line), 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
 class Answer(NamedTuple):
     """An HTTP answer; ``document`` is its JSON body."""
 

@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
-from tests.daemon.running import PENSTOCK, eventually, left_behind, write_configuration
+from tests.daemon.running import (
+    PENSTOCK,
+    eventually,
+    hears,
+    left_behind,
+    write_configuration,
+)
 from tests.daemon.switched import event_lines
 from tests.sequential import sequential
 
@@ -234,7 +240,7 @@ def test_a_command_that_is_told_to_end_while_it_starts_leaves_no_folder(tmp_path
         env=os.environ | {"TMPDIR": str(temporary)},
         stderr=subprocess.DEVNULL,
     ) as process:
-        eventually(lambda: [*temporary.iterdir()], "the server's folder")
+        eventually(lambda: hears(process.pid), "it hears signals")
         process.terminate()
         process.wait(20)
     assert [*temporary.iterdir()] == []

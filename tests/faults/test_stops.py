@@ -18,7 +18,13 @@ from typing import Final
 import pytest
 
 from service.signals import HEARD, ONE_PRESS
-from tests.daemon.running import RunningDaemon, eventually, left_behind, write_configuration
+from tests.daemon.running import (
+    RunningDaemon,
+    eventually,
+    hears,
+    left_behind,
+    write_configuration,
+)
 from tests.faults.budget import faults
 
 SEED: Final = 7
@@ -99,7 +105,7 @@ TELLS: Final[tuple[Tell, ...]] = (once, twice, burst, group, two_senders)
 def importing(folder: Path, choice: random.Random) -> RunningDaemon:
     daemon = RunningDaemon(folder)
     # Before that, nobody is there to hear it: the interpreter itself starts, and a signal ends it.
-    eventually(lambda: hears(daemon), "it hears signals")
+    eventually(lambda: hears(daemon.process.pid), "it hears signals")
     time.sleep(choice.uniform(0, 0.3))
     return daemon
 
@@ -162,13 +168,6 @@ def gated(folder: Path) -> None:
     write_configuration(
         folder, source=SOURCE, middleware=[{"name": "gate", "use": "gate:Gate"}], workers=SLOW
     )
-
-
-def hears(daemon: RunningDaemon) -> bool:
-    """Say whether the process catches TERM by now."""
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    caught = int(next(line.split()[1] for line in status.splitlines() if "SigCgt" in line), 16)
-    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def killed_while_it_had_work(folder: Path) -> None:
