@@ -7,7 +7,9 @@ what an earlier version left open is closed to others at the start.
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,10 @@ from service.errors import PipelineFailed
 
 FILES: Final = ("lock", "queue.json", "penstock.db", "penstock.db-wal", "penstock.db-shm")
 FOLDERS: Final = ("journal", "checkpoints")
+OURS: Final = re.compile(r"\d{16}\..+|high-water.*")
+"""What files are called in these folders; whatever else lies there is left alone."""
+
+log = logging.getLogger(__name__)
 
 
 def make_folder(path: Path) -> None:
@@ -70,14 +76,20 @@ def keep_private(directory: Path) -> None:
         raise PipelineFailed(message)
     here = Path.cwd()
     above = directory.resolve() in {here, *here.parents}
-    if not above and not found.st_mode & stat.S_ISVTX:  # those are there for others, too
-        _close(directory, found)
+    shared = above or found.st_mode & stat.S_ISVTX  # those are there for others, too
+    if not shared and _close(directory, found):
+        log.warning(
+            "%s: was open to others (mode %o), and nobody but its owner may enter it any more",
+            directory,
+            stat.S_IMODE(found.st_mode),
+        )
     for name in FILES:
         _check(directory / name, stat.S_IFREG)
     for name in FOLDERS:
         if _check(directory / name, stat.S_IFDIR):
             for path in (directory / name).iterdir():
-                _check(path, stat.S_IFREG)
+                if OURS.fullmatch(path.name):
+                    _check(path, stat.S_IFREG)
 
 
 def _check(path: Path, kind: int) -> bool:
@@ -98,6 +110,9 @@ def _check(path: Path, kind: int) -> bool:
     return True
 
 
-def _close(path: Path, found: os.stat_result) -> None:
-    if found.st_mode & 0o077:
+def _close(path: Path, found: os.stat_result) -> bool:
+    """Let nobody but its owner in; say whether that had to be changed."""
+    is_open = bool(found.st_mode & 0o077)
+    if is_open:
         path.chmod(found.st_mode & 0o700)
+    return is_open

@@ -12,6 +12,8 @@ from service.errors import PipelineFailed
 from service.privacy import FILES, FOLDERS, keep_private, make_file, make_folder
 from service.state_directory import lock_directory
 
+SEGMENT = "journal/0000000000000001.segment"
+
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o777])
 def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -40,7 +42,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
     state = tmp_path / "var"
-    paths = [state, *(state / name for name in (*FOLDERS, "journal/some.segment", *FILES))]
+    paths = [state, *(state / name for name in (*FOLDERS, SEGMENT, *FILES))]
     for path in paths:
         (path.touch if path.suffix or path.name == "lock" else path.mkdir)(mode=0o777)
         path.chmod(0o777)
@@ -51,7 +53,30 @@ def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
     assert mode(state / "kept.ndjson") == 0o644, "what else is there is not Penstock's"
 
 
-@pytest.mark.parametrize("name", [*FILES, *FOLDERS, "journal/0000000000000001.segment"])
+def test_what_others_put_into_its_folders_is_left_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "var" / "journal"
+    lost, note, link = journal / "lost+found", journal / "note.txt", journal / "link"
+    lost.mkdir(parents=True, mode=0o755)
+    note.touch()
+    note.chmod(0o644)
+    link.symlink_to(note)
+    lock_directory(tmp_path / "var").close()
+    assert (mode(lost), mode(note), link.is_symlink()) == (0o755, 0o644, True)
+
+
+def test_a_directory_that_is_closed_to_others_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "var"
+    state.mkdir()
+    state.chmod(0o755)
+    for _ in range(2):
+        keep_private(state)
+    (told,) = caplog.messages
+    assert told.startswith(f"{state}: was open to others (mode 755)")
+
+
+@pytest.mark.parametrize("name", [*FILES, *FOLDERS, SEGMENT])
 def test_a_link_is_named_and_nothing_happens_to_what_it_points_to(
     tmp_path: Path, name: str
 ) -> None:
