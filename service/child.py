@@ -73,6 +73,8 @@ def prepare_children() -> None:
     # numpy's linear algebra is not used; its threads would only take memory, and forbid to fork.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["service.preload"])
+    # multiprocessing looks for the server, too, and starts one itself: then let it be started here.
+    _SERVER.ensure_running = prepare_children
     # Else each child would run the script that was started here, and import what that does.
     vars(sys.modules["__main__"]).pop("__file__", None)
     _leave_a_lost_folder()
