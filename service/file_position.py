@@ -36,10 +36,15 @@ def path_in(position: Any) -> Path | None:
 
 
 def find(path: Path, identity: FileIdentity | None) -> Path | None:
-    """Return where a file is now, in its folder; None where it is not there, or not known."""
+    """Return where a file is now, in its folder; None where it is not there, or not known.
+
+    One that was empty is not looked for under other names: its inode alone, which another file may
+    have been given since, is too little to know it by.
+    """
     if identity is None or not path.parent.is_dir():
         return None
-    for each in [path, *sorted(path.parent.iterdir())]:
+    others = sorted(path.parent.iterdir()) if identity.head else []
+    for each in [path, *others]:
         if each.is_file() and not each.is_symlink() and each.stat().st_ino == identity.inode:
             with each.open("rb") as file:  # the inode of a file that was removed is given again
                 return each if identity.begins_alike(file.fileno()) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,8 @@ def test_a_command_says_it_in_a_line_and_starts_nothing(
     )
     done = CliRunner().invoke(main, [command, "--config", str(config)])
     assert done.exit_code == 78
-    assert done.stderr == (
+    said = done.stderr if command == "check" else json.loads(done.stderr)["event"] + "\n"
+    assert said == (
         f'{config}: middleware[0] "severe".use = "reads_wrongly:Severity": Severity: '
         'reads must be a tuple of field names: write reads = ("severity",)\n'
     )
