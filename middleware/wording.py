@@ -118,6 +118,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
+def writable(value: Any) -> Any:
+    """Return text that UTF-8 can hold: what is no character is spelt out."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
 def printable(text: str, keep: str = "") -> str:
     """Spell out what steers a terminal: control characters, and those that turn the direction.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from middleware.contract import Batch, Event, Mask, Middleware
 from middleware.errors import ContractError
+from middleware.wording import writable
 from service.progress import BATCH, RAISED, Lane
 
 
@@ -133,7 +134,7 @@ class Asker:
                     changed[position] = dict(passed)
                 except Exception as error:  # noqa: BLE001 - a mapping of the user's own making
                     reason = f"handle returned a {type(passed).__name__} that cannot be read"
-                    words = _writable(f"{reason}: {_words(error)}")
+                    words = writable(f"{reason}: {_words(error)}")
                     answer.failed[position] = Failure(words, attempts=1)
             else:
                 reason = f"handle returned {type(passed).__name__}, not an event or None"
@@ -157,9 +158,9 @@ class Asker:
                 if error.__context__ is first:
                     error.__context__ = None  # the attempts before it are no cause of this one
         answer.failed[position] = Failure(
-            reason=_writable(_reason(error, event)),
+            reason=writable(_reason(error, event)),
             attempts=self._retries + 1,
-            traceback=_writable("".join(traceback.format_exception(error))),
+            traceback=writable("".join(traceback.format_exception(error))),
         )
         return event
 
@@ -177,8 +178,3 @@ def _words(error: Exception) -> str:
     except Exception:  # noqa: BLE001 - whatever the error's own code raises
         words = "<exception str() failed>"
     return f"{type(error).__name__}: {words}"
-
-
-def _writable(text: str) -> str:
-    """Return the text with what is no Unicode spelled out, so that it can be written anywhere."""
-    return text.encode(errors="backslashreplace").decode()

@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-import msgspec
-
 from middleware.contract import Middleware
 from middleware.declaration import check_instance
 from middleware.errors import ConfigurationError
@@ -73,11 +71,6 @@ class Step:
     def nameplate(self) -> Step:
         """The step without its parameters, for whoever was told them before."""
         return replace(self, params={}, switches={})
-
-    @property
-    def plain_params(self) -> dict[str, Any]:
-        """The parameters as JSON has them: a date is its text."""
-        return dict(msgspec.to_builtins(dict(self.params)))
 
     def load(self) -> Middleware:
         """Return a new instance of the middleware, not yet open; raises ConfigurationError."""

@@ -35,6 +35,7 @@ from weakref import WeakKeyDictionary
 from service.allocator import keep_freed_memory
 from service.child_output import ChildOutput
 from service.progress import Progress
+from service.signals import HEARD
 from service.slots import Slots
 
 if TYPE_CHECKING:
@@ -50,9 +51,6 @@ LAST_LOOK = 0.02
 
 UNHEARD_OF = 255
 """What multiprocessing tells of a child whose server is gone: it may still live."""
-
-DEAF_TO = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Signals that reach the whole group, and that the daemon alone decides about."""
 
 _SERVER: Any = forkserver._forkserver  # noqa: SLF001 - only there is its address
 _held: list[int] = []
@@ -90,7 +88,7 @@ def prepare_children() -> None:
 @contextmanager
 def deaf() -> Iterator[None]:
     """Let signals that stop a process wait meanwhile, as far as this thread is concerned."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     try:
         yield
     finally:
@@ -205,9 +203,9 @@ def _run_child(
     *shared: Progress | Slots | SharedFile,
 ) -> None:
     """Settle in, before anything heavy is imported, and run the target."""
-    for number in DEAF_TO:
+    for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, DEAF_TO)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
     # Standard output is data, and the daemon's alone: what a middleware prints is a message, and
     # is on its way at the end of each line, since a process that is killed flushes nothing.
     for stream in (1, 2):

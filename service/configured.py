@@ -6,7 +6,7 @@ Every error names its place in the configuration, and all of them are told at on
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -138,7 +138,7 @@ def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
             loaded = load_middleware(part.use)
             with problems.at(f"{place}.params"):
                 loaded.parse_params(part.params)
-                params = _plain(part.params)
+                params = dict(part.params)
                 step = Step(part.name, part.use, Mode(part.mode), params, loaded.shared)
                 with problems.at(place):
                     with _way_on(part.name):
@@ -147,11 +147,6 @@ def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
                     check_reads(event, made)
                     steps.append(step)
     return steps
-
-
-def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters as they come back from the disk: a date of TOML is text there."""
-    return dict(msgspec.msgpack.decode(msgspec.msgpack.encode(params)))
 
 
 def _check_memory(step: Step) -> None:

@@ -25,14 +25,16 @@ BUSY_LIMIT: Final = 1_000
 LARGE_LOG: Final = 64 << 20
 """Bytes of a write-ahead log that somebody's reading keeps from being folded; said in the log."""
 
-_BUSY: Final = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
+BUSY: Final = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
+"""What SQLite raises while another connection holds a lock: not now, and nothing has changed."""
+
 _ERRNO: Final[dict[type[apsw.Error], int]] = {
     apsw.FullError: errno.ENOSPC,
     apsw.IOError: errno.EIO,
     apsw.CantOpenError: errno.EIO,
     apsw.ReadOnlyError: errno.EROFS,
     apsw.PermissionsError: errno.EACCES,
-} | dict.fromkeys(_BUSY, errno.EAGAIN)
+} | dict.fromkeys(BUSY, errno.EAGAIN)
 """What can pass: it is worth trying again."""
 
 
@@ -105,7 +107,7 @@ class Database:
         """
         with self._errors():
             self._sync_log()
-        with self.reading() as connection, suppress(apsw.FullError, *_BUSY):
+        with self.reading() as connection, suppress(apsw.FullError, *BUSY):
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._tell_size()
 
@@ -155,5 +157,5 @@ class Database:
             raise PipelineFailed(message) from error
         except tuple(_ERRNO) as error:
             number = next(number for kind, number in _ERRNO.items() if isinstance(error, kind))
-            what = "another process holds a lock on it" if isinstance(error, _BUSY) else str(error)
+            what = "another process holds a lock on it" if isinstance(error, BUSY) else str(error)
             raise OSError(number, what, str(self._path)) from error

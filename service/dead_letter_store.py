@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from middleware.wording import writable
 from service import dead_letter_tables as tables
 from service.block import Block, Offset
 from service.database import Database
@@ -36,7 +37,7 @@ from service.dead_letter_tables import (
     NewLetter,
     traceback_of,
 )
-from service.dead_letters import LetterId, describe, readable, writable
+from service.dead_letters import LetterId, describe, readable
 from service.origins import Origin
 from service.passage import DeadLetter
 from service.privacy import make_folder

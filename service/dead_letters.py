@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from middleware.wording import writable
 from service.block import Block, Offset
 from service.origins import Origin
 from service.passage import DeadLetter
@@ -107,11 +108,6 @@ def describe(letter_id: LetterId, letter: DeadLetter, origin: Origin) -> dict[st
     if letter.traceback is not None:
         record["traceback"] = letter.traceback
     return {name: writable(value) for name, value in record.items()}
-
-
-def writable(value: Any) -> Any:
-    """Return text that UTF-8 can hold: what is no character is spelt out."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def readable(event: bytes, size: int | None = None) -> dict[str, Any]:

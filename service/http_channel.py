@@ -56,7 +56,7 @@ LINGER: Final = 5.0
 """Seconds for a client to read its last answer before the connection is cut."""
 
 
-class Channel(HTTPChannel):  # type: ignore[misc]  # as above
+class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
     """A connection, and the request or the answer that it is at."""
 
     server: Server

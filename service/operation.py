@@ -98,7 +98,7 @@ class Operation:
             "name": step.name,
             "use": step.use,
             "mode": step.mode,
-            "params": step.plain_params,
+            "params": dict(step.params),
             "shared": step.shared,
             "resets": step.resets,
             "offset": step.since,
@@ -128,7 +128,7 @@ class Operation:
         before = self._pipeline.intake.chain.step(name)
         with self._alone(name) if params is not None else nullcontext():
             step = self._pipeline.switch(name, mode=mode, params=params, reset=reset, reason=reason)
-        shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.plain_params.items())
+        shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.params.items())
         what = "reset" if reset else f"{step.mode} with {shown}" if shown else str(step.mode)
         why = reason or "no reason given"
         memory = "" if params is None else told_memory(before, step)

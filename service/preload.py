@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from service.child import DEAF_TO
 from service.garbage import importing
+from service.signals import HEARD
 
 with importing():
     import middleware.adjacent
@@ -19,7 +19,7 @@ __all__ = ["middleware", "service"]
 os.environ.pop("PYTHONSAFEPATH", None)  # meant for this process alone
 # Standard output is the daemon's alone: who reads it should see its end when the daemon ends.
 os.dup2(2, 1)
-for _number in DEAF_TO:
+for _number in HEARD:
     signal.signal(_number, signal.SIG_IGN)
 
 _comm = Path("/proc/self/comm")

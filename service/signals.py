@@ -22,7 +22,7 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 HEARD: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""The signals that ask the process to stop."""
+"""The signals that ask the process to stop: the whole group gets them, and children ignore them."""
 
 ONE_PRESS: Final = 0.5
 """Seconds in which all signals count as one: a group gets one, and who started it sends it on."""

@@ -11,6 +11,7 @@ from typing import Final
 
 import apsw
 
+from service.database import BUSY
 from service.disk import sync_directory
 from service.errors import JournalDamaged, OutcomeUnknown, StorageBusy, StorageFull
 
@@ -21,9 +22,6 @@ ADVICE: Final = (
     "nothing was changed; stop the daemon, look with `penstock journal verify`, "
     "then mend with `penstock journal repair` or bring the files back from a backup"
 )
-
-BUSY: Final = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
-"""What SQLite raises while another connection holds a lock: not now, and nothing has changed."""
 
 _NUMBER: Final = re.compile(r"\d{16}")
 

@@ -21,10 +21,10 @@ from zlib import crc32
 
 import apsw
 
+from service.database import BUSY
 from service.disk import sync_directory
 from service.errors import StorageBusy, StorageFull
 from service.journal.files import (
-    BUSY,
     damaged,
     first_of,
     half_way,

@@ -13,15 +13,12 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from middleware.errors import ConfigurationError, PenstockError
 from service.admin.problems import problem, problem_of
-from service.block import Offset, Part, Receipt, Submission
+from service.block import LONGEST_NAME, Offset, Part, Receipt, Submission
 from service.border import Border, Lines
 from service.errors import QueueFull
 from service.sources.mount import Answer, Later, Request
 from service.sources.posted_body import MOST_BAD, TOO_MANY_BAD, BodyError, as_lines
 from service.sources.source import Source, Surroundings
-
-LONGEST_KEY: Final = 255
-"""Characters of an idempotency key."""
 
 MOST_ERRORS: Final = 1_000
 """Bad events that one answer lists; the rest is only counted."""
@@ -79,8 +76,8 @@ class HttpSource(Source):
         """Return a body's events, and what was read of them; raises BodyError."""
         lines = as_lines(request.body)
         key = request.idempotency_key
-        if key is not None and not 0 < len(key) <= LONGEST_KEY:
-            raise BodyError(f"Idempotency-Key: expected 1 to {LONGEST_KEY} characters")
+        if key is not None and not 0 < len(key) <= LONGEST_NAME:
+            raise BodyError(f"Idempotency-Key: expected 1 to {LONGEST_NAME} characters")
         received = time.time()
         read = self._read(lines, received)
         if len(read.bad) > MOST_BAD:

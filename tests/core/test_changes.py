@@ -21,6 +21,7 @@ from service.changes import (
 )
 from service.journal.entry import CHAIN, ChainChange, Configuration, chain_entry, read_chain
 from service.journal.row import Entry
+from service.settings import PartSettings
 
 WHEN = 1_700_000_000.0
 TIME = "2023-11-14T22:13:20+00:00"
@@ -185,7 +186,8 @@ def test_an_entry_of_an_earlier_version_can_be_read() -> None:
 
 def test_a_date_is_the_same_in_the_file_and_in_the_journal() -> None:
     """TOML has dates, and the journal holds their text."""
-    file = configured(near(since=date(2026, 1, 1)))
+    written = PartSettings(name="near", use="adjacent", params={"since": date(2026, 1, 1)})
+    file = configured(near(**written.params))
     new = chain_entry(1, ChainChange(chain(*file.steps), file))
     held = read_chain(entry(new.body))
     assert same_configuration(held.configuration, file)
@@ -193,7 +195,7 @@ def test_a_date_is_the_same_in_the_file_and_in_the_journal() -> None:
     other = configured(*file.steps, blocked())
     now = adopted(shadowed, held.configuration, other, "9.0")
     assert now.step("near").mode == Mode.SHADOW
-    assert now.step("near").plain_params == {"since": "2026-01-01"}
+    assert now.step("near").params == {"since": "2026-01-01"}
 
 
 def test_places_in_sinks_and_sources_are_told() -> None:
