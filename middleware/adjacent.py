@@ -15,7 +15,7 @@ from middleware.forgetting import MOST_SAMPLED, Cycle
 from middleware.meeting import to_walk, with_earlier
 from middleware.memories import Memories, OneMemory, SeparateMemories
 from middleware.near_rows import NearRows
-from middleware.parameters import Seconds
+from middleware.parameters import SomeSeconds
 from middleware.point_times import HIGHEST_POINT, LOWEST_POINT, NEVER, Points, Times
 from middleware.touched import Touched
 
@@ -63,7 +63,7 @@ class AdjacentSuppressor(SharedMiddleware):
     class Params(BaseModel):
         """How near is near."""
 
-        window: Seconds = Field(default=300.0, gt=0, description="how near in time is near")
+        window: SomeSeconds = Field(default=300.0, description="how near in time is near")
         radius: int = Field(
             default=1, ge=0, le=1000, strict=True, description="how far away a neighbour may be"
         )

@@ -2,6 +2,7 @@
 
 ``PenstockError``
     ``ConfigurationError``  at start or at a switch: settings, import strings, parameters
+        ``NoSuchModule``        the module of a class is not there
     ``ContractError``       while events flow: a middleware did what the contract does not allow
     ``service.errors``      adds what only the daemon can meet: a full queue, a lost process
 """
@@ -15,6 +16,10 @@ class PenstockError(Exception):
 
 class ConfigurationError(PenstockError):
     """A setting, an import string or a parameter is wrong; nothing was started or changed."""
+
+
+class NoSuchModule(ConfigurationError):
+    """What is to be loaded is not there: neither where the command was given nor installed."""
 
 
 class ContractError(PenstockError):

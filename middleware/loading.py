@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from middleware.contract import Middleware
 from middleware.declaration import check_declaration
-from middleware.errors import ConfigurationError
+from middleware.errors import ConfigurationError, NoSuchModule
 from middleware.wording import nearest, printable
 
 Kind = TypeVar("Kind")
@@ -147,13 +147,23 @@ def _import(use: str, module_name: str) -> ModuleType:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in _prefixes(module_name):
-            message = f'use = "{use}": there is no module "{error.name}" on the import path'
-            raise ConfigurationError(message) from None
+            message = (
+                f'use = "{use}": there is no module "{error.name}", neither in {_here()}, '
+                "where the command was given, nor among what is installed"
+            )
+            raise NoSuchModule(message) from None
         message = (
             f'use = "{use}": importing {module_name} failed at {raised_at(error)}: '
             f"{type(error).__name__}: {error}"
         )
         raise ConfigurationError(message) from error
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return "the folder, now gone"
 
 
 def raised_at(error: BaseException) -> str:

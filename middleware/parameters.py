@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from middleware.errors import ConfigurationError
 from middleware.wording import problem, told, unknown
@@ -18,12 +18,12 @@ _LARGEST: Final = sys.float_info.max
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def seconds(value: Any, *, most: float = _LARGEST, other: str = "") -> float:
+def seconds(value: Any, *, least: float = 0, most: float = _LARGEST, other: str = "") -> float:
     """Return a duration in seconds; a number is seconds, text has a unit; raises ValueError."""
     number = value
     if isinstance(value, str) and (match := re.fullmatch(DURATION, value)):
         number = float(match[1]) * _SECONDS[match[2]]
-    if type(number) not in {int, float} or not 0 <= number <= most:
+    if type(number) not in {int, float} or not least <= number <= most:
         limit = "" if most == _LARGEST else f" (to {most / 86_400:.0f}d)"
         raise ValueError(
             f'expected seconds, or text such as "30s", "5m", "12h", "1d"{limit}{other}'
@@ -31,12 +31,17 @@ def seconds(value: Any, *, most: float = _LARGEST, other: str = "") -> float:
     return float(number)
 
 
-Seconds = Annotated[
-    float,
-    BeforeValidator(seconds),
-    WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": DURATION}),
-]
+def _signed(value: Any) -> float:
+    return seconds(value, least=-_LARGEST)  # the bound below says what is expected
+
+
+_SCHEMA = WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": DURATION})
+
+Seconds = Annotated[float, Field(ge=0), BeforeValidator(_signed), _SCHEMA]
 """A parameter that is a duration: ``300``, ``0.5`` or ``"5m"``; in code it is seconds."""
+
+SomeSeconds = Annotated[float, Field(gt=0), BeforeValidator(_signed), _SCHEMA]
+"""A duration that is not 0."""
 
 
 def parse_params(owner: type[Any], params: Mapping[str, Any]) -> BaseModel:

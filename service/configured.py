@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from middleware.contract import SharedMiddleware
-from middleware.errors import ConfigurationError
+from middleware.errors import ConfigurationError, NoSuchModule
 from middleware.loading import load_class, load_middleware
 from middleware.parameters import parse_params
 from service.border import check_reads
@@ -135,7 +135,8 @@ def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
     steps = []
     for place, part in tables:
         with problems.at(place):
-            loaded = load_middleware(part.use)
+            with _way_on_without(part.name):
+                loaded = load_middleware(part.use)
             with problems.at(f"{place}.params"):
                 loaded.parse_params(part.params)
                 params = dict(part.params)
@@ -180,7 +181,8 @@ def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
     sinks = {}
     for place, part in tables:
         with problems.at(place):
-            loaded = _load(part.use, "service.sinks", Sink, needs="write")
+            with _way_on_without(part.name):
+                loaded = _load(part.use, "service.sinks", Sink, needs="write")
             with problems.at(f"{place}.params"):
                 # What a sink must know of events it need not be told twice.
                 known = {
@@ -201,7 +203,8 @@ def _sources(
     sources = []
     for place, part in tables:
         with problems.at(place):
-            loaded = _load(part.use, "service.sources", Source, needs="start")
+            with _way_on_without(part.name):
+                loaded = _load(part.use, "service.sources", Source, needs="start")
             with problems.at(f"{place}.params"):
                 params = parse_params(loaded, part.params)
                 with _making(loaded, part.name):
@@ -229,6 +232,16 @@ def _way_on(name: str) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise ConfigurationError(f"{error}; {WAYS_ON.format(name)}") from error
+
+
+@contextmanager
+def _way_on_without(name: str) -> Iterator[None]:
+    """Say the same of a module that is not there; not of a name that is misspelt."""
+    try:
+        yield
+    except NoSuchModule as error:
+        message = f"{error}; bring it back, or go on without it: penstock run --without {name}"
+        raise ConfigurationError(message) from None
 
 
 @contextmanager

@@ -267,7 +267,7 @@ def _storage(
     """Open what an earlier run of the same kind left, or start anew."""
     if state.durability == "off":
         return open_storage(state, configured, dead_letters)
-    cleanup.enter_context(lock_directory(state.directory))
+    cleanup.enter_context(lock_directory(state.directory, "give another --output"))
     try:
         storage = open_storage(state, configured, dead_letters)
         same = storage.recovered.configuration == configured

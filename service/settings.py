@@ -33,7 +33,7 @@ from pydantic_core import PydanticCustomError
 from middleware.parameters import DURATION, seconds
 from service.limits import LARGEST
 
-_ADDRESS = r"^(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([0-9.]+)):([0-9]{1,5})$"
+_ADDRESS = r"^(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([0-9.]+)):([0-9]{1,1000})$"
 _SIZE = "^[1-9][0-9]{0,14}(B|kB|MB|GB|KiB|MiB|GiB)$"
 
 UNEXPANDED: Final = r"~|.*\$[{A-Za-z_]"
@@ -74,8 +74,12 @@ def _address(value: object) -> Address:
     return Address(str(host), int(match[3]))
 
 
-def _bounded(value: Any, other: str = "") -> float:
-    return seconds(value, most=_CENTURY, other=other)
+def _bounded(value: Any) -> float:
+    return seconds(value, least=-_CENTURY, most=_CENTURY)  # the bound of the type tells the least
+
+
+def _bounded_or_off(value: Any) -> float | None:
+    return None if value == "off" else seconds(value, most=_CENTURY, other=', or "off"')
 
 
 def _size(value: Any) -> Any:
@@ -143,12 +147,15 @@ BodySize = Annotated[
     AfterValidator(_submitted),
     WithJsonSchema(_SIZE_SCHEMA | {"maximum": LARGEST}),
 ]
-Seconds = Annotated[
-    float, BeforeValidator(_bounded), WithJsonSchema(_DURATION_SCHEMA | {"pattern": DURATION})
-]
+_BOUNDED = (
+    BeforeValidator(_bounded),
+    WithJsonSchema(_DURATION_SCHEMA | {"pattern": DURATION}),
+)
+Seconds = Annotated[float, Field(ge=0), *_BOUNDED]
+SomeSeconds = Annotated[float, Field(gt=0), *_BOUNDED]
 SecondsOrOff = Annotated[
     float | None,
-    PlainValidator(lambda value: None if value == "off" else _bounded(value, ', or "off"')),
+    PlainValidator(_bounded_or_off),
     PlainSerializer(lambda seconds: "off" if seconds is None else seconds),
     WithJsonSchema(_DURATION_SCHEMA | {"pattern": f"{DURATION}|^off$"}),
 ]
@@ -221,8 +228,8 @@ class WorkersSettings(Section):
     """The processes that run the chain."""
 
     count: Count = Field(default_factory=usable_cores, description="how many; else one per core")
-    deadline: Seconds = Field(
-        10.0, gt=0, description="how long one event or batch may take before its process is killed"
+    deadline: SomeSeconds = Field(
+        10.0, description="how long one event or batch may take before its process is killed"
     )
     retries: Annotated[int, Field(strict=True, ge=0)] = Field(
         2, description="how often an event that raised, or killed its worker, is tried again"
@@ -259,8 +266,8 @@ class StateSettings(Section):
         description="what can be lost. full: nothing; normal: the last moments, when the power "
         "goes; off: all that is not emitted yet, and the memory, when the daemon dies",
     )
-    checkpoint_interval: Seconds = Field(
-        10.0, gt=0, description="how often memory and positions are saved: bounds the replay"
+    checkpoint_interval: SomeSeconds = Field(
+        10.0, description="how often memory and positions are saved: bounds the replay"
     )
     checkpoint_bytes: Size = Field(
         "512MiB", validate_default=True, description="saved also after so much input"

@@ -107,7 +107,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+        message = f"{path}: cannot be read: {error.strerror}; name another with --config"
+        raise ConfigurationError(message) from None
     except ValueError:  # a NUL in the path
         raise ConfigurationError(f"{printable(str(path))}: is no path of a file") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -148,7 +149,7 @@ _TOML: Final = [
     (r"Unclosed array", r"expected a comma, or the ] that closes the list"),
     (
         r"Invalid initial character for a key part",
-        r"expected a name; no comma follows the last one in { ... }",
+        r"expected a name; { ... } stands on one line, and no comma follows the last one in it",
     ),
     (r"Invalid statement", r"expected [table], [[table]] or name = value"),
     (r"Expected '=' after a key in a key/value pair", r"expected name = value"),

@@ -126,8 +126,13 @@ class Storage:
         return replace(self, recovered=recovered)
 
 
-def lock_directory(directory: Path) -> TextIO:
-    """Hold a state directory for this process, and this user, alone; raises PipelineFailed."""
+def lock_directory(
+    directory: Path, otherwise: str = "give this one a state.directory of its own"
+) -> TextIO:
+    """Hold a state directory for this process, and this user, alone; raises PipelineFailed.
+
+    Its message says what can be done ``otherwise`` than to stop who holds it.
+    """
     try:
         keep_private(directory)
         lock = os.fdopen(open_lock(directory / "lock"), "r+")
@@ -142,10 +147,7 @@ def lock_directory(directory: Path) -> TextIO:
         lock.seek(0)
         owner = lock.read().strip() or "unknown"
         lock.close()
-        message = (
-            f"{directory}: another penstock runs here (pid {owner}); "
-            "stop it, or give this one a state.directory of its own"
-        )
+        message = f"{directory}: another penstock runs here (pid {owner}); stop it, or {otherwise}"
         raise PipelineFailed(message) from None
     with suppress(OSError):  # a full disk: the lock is held, only who holds it cannot be told
         os.ftruncate(lock.fileno(), 0)

@@ -77,6 +77,8 @@ def test_the_readme_s_first_middleware_keeps_the_contract() -> None:
     assert len(example.splitlines()) <= 17
     events = [{"cid": 1, "time": float(index), "severity": index} for index in range(6)]
     check_contract(names["Severity"], {"at_least": 4}, events)
+    demo = {"cid": 131000000201, "time": 1700000000.0}  # all that the demo's events have
+    assert names["Severity"](names["Severity"].Params()).handle(demo) is demo
 
 
 def test_the_examples_with_and_without_memory_keep_the_contract() -> None:
@@ -119,7 +121,8 @@ def test_the_readme_s_commands_do_what_it_says(tmp_path: Path) -> None:
         daemon.end()
     assert done.returncode == 0, done.stderr
     assert '"accepted":1' in done.stdout.replace(" ", "")
-    assert (tmp_path / "kept.ndjson").stat().st_size
+    share = len((tmp_path / "kept.ndjson").read_bytes().splitlines()) / 100_000
+    assert 0.3 < share < 0.7, "of the README's events about half are kept"
     assert "events compared" in done.stderr
     assert left_behind(tmp_path) == []
 

@@ -133,7 +133,7 @@ class TestValues:
     @example(10**400)
     def test_nothing_else_is_a_duration(self, value: object) -> None:
         with pytest.raises(ValidationError, match="expected seconds, or text such as"):
-            make(block={"linger": value})
+            make(event={"max_future": value})
 
     def test_only_max_future_can_be_off(self) -> None:
         assert make(event={"max_future": "off"}).event.max_future is None
@@ -361,7 +361,8 @@ class TestErrors:
         missing = tmp_path / "missing.toml"
         with pytest.raises(ConfigurationError) as raised:
             load_settings(missing)
-        assert str(raised.value) == f"{missing}: cannot be read: No such file or directory"
+        told = "cannot be read: No such file or directory; name another with --config"
+        assert str(raised.value) == f"{missing}: {told}"
         with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
             load_settings(tmp_path)
 

@@ -51,7 +51,7 @@ BAD = [
     ),
     (
         {"middleware": [{**ADJACENT, "params": {"window": -1}}]},
-        ['middleware[0] "adjacent".params', "window", "expected seconds", "got -1"],
+        ['middleware[0] "adjacent".params', "window", "expected more than 0", "got -1"],
     ),
     ({"source": [{"name": "s", "use": "http", "params": {"prat": 1}}]}, ['source[0] "s"', "prat"]),
     ({"sink": [{"name": "k", "use": "ndjson"}]}, ['sink[0] "k"', "path"]),
@@ -106,7 +106,10 @@ def test_a_middleware_file_with_a_mistake_is_named_with_its_line(
 def test_a_missing_configuration_is_named(penstock: Command, command: list[str]) -> None:
     done = penstock(*command, "--config", "absent.toml")
     assert done.returncode == BAD_CONFIGURATION
-    assert b"absent.toml: cannot be read" in done.stderr
+    assert (
+        b"absent.toml: cannot be read: No such file or directory; name another with --config"
+        in (done.stderr)
+    )
 
 
 def test_the_schema_is_one(penstock: Command) -> None:

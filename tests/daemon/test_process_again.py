@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from service.state_directory import lock_directory
 from tests.conftest import Command
 from tests.daemon.running import PENSTOCK, eventually, left_behind, write_configuration
 from tests.sequential import sequential
@@ -119,6 +120,16 @@ def test_what_was_changed_since_makes_it_start_anew(
     assert b"starts anew: an input or the configuration was changed since" in done.stderr
     assert (tmp_path / "out.ndjson").read_bytes() == right
     assert json.loads(done.stdout)["accepted"] == len(lines)
+
+
+def test_a_second_one_with_the_same_output_is_told_to_take_another(
+    tmp_path: Path, penstock: Command
+) -> None:
+    write_configuration(tmp_path, middleware=[ADJACENT])
+    (tmp_path / "in.ndjson").write_bytes(b'{"cid":1,"time":1}\n')
+    with lock_directory(tmp_path / "out.ndjson.state"):
+        done = penstock(*ARGUMENTS)
+    assert b"stop it, or give another --output" in done.stderr
 
 
 @pytest.mark.parametrize("folder", ["journal", "checkpoints"])

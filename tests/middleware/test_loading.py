@@ -54,7 +54,10 @@ def test_an_import_string_has_two_parts(use: str) -> None:
 
 
 def test_no_such_module() -> None:
-    assert 'there is no module "nowhere" on the import path' in refusal("nowhere.at_all:Class")
+    told = (
+        f'there is no module "nowhere", neither in {Path.cwd()}, where the command was given, nor'
+    )
+    assert told in refusal("nowhere.at_all:Class")
 
 
 def test_no_such_class_names_those_there_are() -> None:
