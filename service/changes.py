@@ -85,7 +85,7 @@ def told_switches(chain: ChainVersion, configured: Configuration) -> Iterator[st
             continue
         if differences := _differences(step, table):
             told = "; ".join(
-                f"{ours} (the file says {theirs}), switched {_when(step, thing)}"
+                f"{_name(thing)}={ours} (the file says {theirs}), switched {_when(step, thing)}"
                 for thing, ours, theirs in differences
             )
             back = " and ".join(_ways_back(step, table, [thing for thing, *_ in differences]))
@@ -171,9 +171,9 @@ def _added(step: Step, before: Configuration, wanted: Collection[str]) -> str:
 
 def _changed(now: Step, step: Step) -> str:
     differences = [
-        f"{ours} (was {theirs}, switched {_when(now, thing)})"
+        f"{_name(thing)}: {theirs} (switched {_when(now, thing)}) -> {ours}"
         if thing in now.switches
-        else f"{ours} (was {theirs})"
+        else f"{_name(thing)}: {theirs} -> {ours}"
         for thing, ours, theirs in _differences(step, now)
     ]
     told = ", ".join(differences) or "it says now how it was switched before"
@@ -188,8 +188,12 @@ def _differences(step: Step, other: Step) -> list[tuple[str, str, str]]:
     for name in sorted(step.params.keys() | other.params.keys()):
         ours, theirs = step.params.get(name, _DEFAULT), other.params.get(name, _DEFAULT)
         if _encoded(ours) != _encoded(theirs):
-            found.append((f"params.{name}", f"{name}={_shown(ours)}", _shown(theirs)))
+            found.append((f"params.{name}", _shown(ours), _shown(theirs)))
     return found
+
+
+def _name(thing: str) -> str:
+    return thing.removeprefix("params.")
 
 
 def _when(step: Step, thing: str) -> str:
@@ -203,7 +207,7 @@ def _when(step: Step, thing: str) -> str:
 def _ways_back(step: Step, table: Step, things: Collection[str]) -> Iterator[str]:
     if "mode" in things:
         yield f"penstock middleware {COMMANDS[table.mode]} {step.name}"
-    names = [thing.removeprefix("params.") for thing in things if thing != "mode"]
+    names = [_name(thing) for thing in things if thing != "mode"]
     if names:
         values = _as_in_file(table)
         told = [f"{name}={_shown(values.get(name, _DEFAULT))}" for name in names]

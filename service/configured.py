@@ -64,13 +64,6 @@ def checked_settings(
     return file.settings
 
 
-def check_settings(settings: Settings) -> None:
-    """Load all that the settings name, starting nothing; raises ConfigurationError."""
-    found = _problems(settings.event, lambda kind: _tables(kind, getattr(settings, kind)))
-    if found:
-        raise ConfigurationError("\n".join(found))
-
-
 def configured_chain(settings: Settings) -> ChainVersion:
     """Return the first version of the chain; raises ConfigurationError."""
     problems = _Problems()

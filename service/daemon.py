@@ -13,7 +13,7 @@ from flask_apscheduler import APScheduler
 from service.admin.api import make_app
 from service.admin.dead_letters import dead_letters_api
 from service.admin.health import health_mounts
-from service.configured import check_settings, configured_sources
+from service.configured import configured_sources
 from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
@@ -51,20 +51,18 @@ class Daemon:
         forget: Collection[str] = (),
         without: Collection[str] = (),
     ) -> None:
-        """Load everything the settings name.
+        """Load everything the settings name, which were checked when they were read.
 
         The middleware named in ``forget`` start with an empty memory; what is named in
         ``without`` counts as if it were not there. Raises ConfigurationError, PipelineFailed, and
         Interrupted when it was told to stop meanwhile.
 
-        1. The configuration is checked before the state directory is touched.
-        2. The directory is locked, then read.
-        3. What was accepted under another chain is finished with that one.
+        1. The directory is locked, then read.
+        2. What was accepted under another chain is finished with that one.
         """
         settings, exclusions = excluding(settings, without)
         self._settings = settings
         self._stop = stop
-        check_settings(settings)
         directory = settings.state.directory
         self._lock = lock_directory(directory)
         log.info("the state is kept in %s", directory)

@@ -184,6 +184,7 @@ class Intake:
             for block in self._blocks(entry):
                 self._dispatcher.wait_for_room()
                 if self._dispatcher.wants_barrier(again=True):
+                    # Its chain is not stated again: the checkpoint after it holds it.
                     block = replace(block, barrier=True)  # noqa: PLW2901 - the same one
                 with self._order:
                     self._pass_on(block)

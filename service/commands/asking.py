@@ -64,11 +64,11 @@ def load_checked(config: Path, without: Collection[str] = ()) -> Settings:
     return checked_settings(config, without, own_classes=own_classes)
 
 
-def say(text: str, keep: str = "") -> None:
+def say(text: str, keep: str = "", *, err: bool = False) -> None:
     """Print a line for people; what others wrote must not steer their terminal."""
     from middleware.wording import printable
 
-    click.echo(printable(text, keep))
+    click.echo(printable(text, keep), err=err)
 
 
 def _print_error(message: str, who: str) -> None:

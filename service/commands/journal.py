@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.commands.asking import FAILED, config_option, exit_codes, load
+from service.commands.asking import FAILED, config_option, exit_codes, load, say
 from service.commands.spans import from_option, span_of, to_option
 
 if TYPE_CHECKING:
@@ -84,15 +84,18 @@ def export(start: str | None, stop: str | None, config: Path) -> None:
     """Write accepted events to standard output, byte for byte, also beside the daemon.
 
     All that the journal still holds, or those --from one offset or time --to another; of an event
-    that came in a file, the file is read again. `penstock process` takes what this writes.
+    that came in a file, the file is read again. What a file does not hold any more is named and
+    left out, and the exit code is 1. `penstock process` takes what this writes.
     """
     from service.chain import ChainVersion
+    from service.errors import InputGone
     from service.journal.entry import read_block
     from service.journal.inspection import retained
     from service.journal.row import BLOCK
     from service.state_directory import existing_journal
 
     span = span_of(start, stop)
+    gone = 0
     with exit_codes(config):
         directory = existing_journal(load(config).state)
         for entry in retained(directory):
@@ -100,10 +103,18 @@ def export(start: str | None, stop: str | None, config: Path) -> None:
                 break
             if entry.kind == BLOCK and not span.begins_after(entry):
                 block = read_block(entry, ChainVersion(0, ()))
-                for piece in span.pieces(entry, block):
-                    if piece.within:
-                        sys.stdout.buffer.write(piece.block.read())
+                try:
+                    pieces = list(span.pieces(entry, block))
+                    lines = [piece.block.read() for piece in pieces if piece.within]
+                except InputGone as error:
+                    gone += 1
+                    say(f"penstock: block {entry.block} is left out: {error}", err=True)
+                else:
+                    sys.stdout.buffer.writelines(lines)
         sys.stdout.buffer.flush()
+    if gone:
+        say(f"penstock: {gone} blocks are left out; all else is written", err=True)
+        sys.exit(FAILED)
 
 
 def _described(finding: Finding) -> str:

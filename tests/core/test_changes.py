@@ -91,13 +91,13 @@ def switched(step: Step, **change: Any) -> ChainVersion:
             (near(),),
             (near(by=("rack",)),),
             [
-                f'near: its table was changed: by=["rack"] (was its default); {EMPTIED}',
+                f'near: its table was changed: by: its default -> ["rack"]; {EMPTIED}',
             ],
         ),
         (
             (near(window=300),),
             (near(window=10),),
-            ["near: its table was changed: window=10 (was 300); its memory is kept"],
+            ["near: its table was changed: window: 300 -> 10; its memory is kept"],
         ),
         (
             (near(), blocked()),
@@ -126,8 +126,8 @@ def test_what_was_switched_and_is_set_back_is_told_with_when_and_why() -> None:
     present = switched(near(window=300), mode=Mode.SHADOW, reason="a look")
     (line,) = told(configured(near(window=300)), configured(near(window=10)), present)
     assert line == (
-        f"near: its table was changed: enabled (was shadow, switched at offset 5.0, {TIME} "
-        "(a look)), window=10 (was 300); its memory is kept"
+        f"near: its table was changed: mode: shadow (switched at offset 5.0, {TIME} (a look)) -> "
+        "enabled, window: 300 -> 10; its memory is kept"
     )
 
 
@@ -139,7 +139,7 @@ def test_what_stays_switched_is_told_with_the_way_back() -> None:
     assert added == "blocked: added"
     assert stays == (
         "near: stays as it was switched: "
-        f"shadow (the file says enabled), switched at offset 5.0, {TIME} (a look); "
+        f"mode=shadow (the file says enabled), switched at offset 5.0, {TIME} (a look); "
         f"window=600 (the file says 300), switched at offset 6.0, {TIME} (no reason given); "
         "to go back to what the file says: penstock middleware enable near and "
         "penstock middleware set near window=300"

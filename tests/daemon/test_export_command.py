@@ -55,7 +55,7 @@ def test_what_is_written_can_be_filtered_again(offsets: list[str], penstock: Com
     assert again.returncode == 0, again.stderr
 
 
-def test_an_input_that_is_gone_is_named(
+def test_an_input_that_is_gone_is_named_and_all_else_is_written(
     offsets: list[str], penstock: Command, tmp_path: Path
 ) -> None:
     assert offsets
@@ -63,6 +63,7 @@ def test_an_input_that_is_gone_is_named(
     done = penstock("journal", "export", *CONFIG)
     assert done.returncode == 1
     assert b"in.ndjson: cannot be read any more" in done.stderr
+    assert done.stdout == UGLY + b'{"cid":9,"time":9}\n'
 
 
 def test_without_a_journal_it_says_so(penstock: Command, tmp_path: Path) -> None:

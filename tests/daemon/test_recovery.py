@@ -164,7 +164,7 @@ def test_a_changed_table_holds_and_what_was_switched_elsewhere_stays(daemons: Da
     assert adjacent["params"] == {"window": 10.0, "radius": 1}
     assert adjacent["offset"] == "2.0"
     assert (blocked["mode"], blocked["reason"]) == ("shadow", "trial")
-    assert "window=10.0 (was 300.0); its memory is kept" in daemon.log
+    assert "window: 300.0 -> 10.0; its memory is kept" in daemon.log
     assert "blocked: stays as it was switched: shadow" in daemon.log
     daemon.accept(event(1, 12))
     daemon.settle()

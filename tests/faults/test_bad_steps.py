@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from middleware.errors import ConfigurationError
 from service.chain import Mode, Step
-from service.configured import check_settings, configured_chain
+from service.configured import configured_chain
 from service.errors import NotAccepted, PipelineFailed
 from service.operation import Operation
 from service.settings import EventSettings
@@ -89,7 +89,7 @@ def test_an_open_that_raises_ends_the_start_with_a_way_that_works(
 
 def test_an_instance_that_cannot_be_made_is_refused_with_a_way_on(one: OneProcess) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        check_settings(one.settings(step(one, "ExitsAsItIsMade")))
+        configured_chain(one.settings(step(one, "ExitsAsItIsMade")))
     assert "odd cannot be made: SystemExit: 3 (at " in str(refused.value)
     assert "penstock run --without odd" in str(refused.value)
 
@@ -178,7 +178,7 @@ def test_an_open_that_raises_in_the_state_host_stops_once_with_its_name(one: One
 
 def test_a_step_that_has_no_snapshot_is_refused_by_the_check(one: OneProcess) -> None:
     with pytest.raises(ConfigurationError, match="KeepsNothing: has no snapshot"):
-        check_settings(one.settings(step(one, "KeepsNothing")))
+        configured_chain(one.settings(step(one, "KeepsNothing")))
 
 
 @pytest.mark.parametrize("pending", [True, False], ids=["before the barrier", "after it"])
