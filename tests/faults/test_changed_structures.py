@@ -33,6 +33,7 @@ from service.settings import Settings
 from service.signals import Stop
 from service.state_directory import Storage
 from tests.faults.budget import faults
+from tests.faults.one_process import put_back
 from tests.faults.stuck_sink import OPEN
 
 pytestmark = pytest.mark.timeout(3_600)
@@ -139,8 +140,7 @@ class Lives:
             storage = self.opened(structure, finishing)
         except (Interrupted, PipelineFailed):
             if before.exists():
-                shutil.rmtree(self.directory)
-                before.rename(self.directory)
+                put_back(before, self.directory)
             return False
         self.structure = structure
         self.reference.structured(structure)
@@ -162,8 +162,7 @@ class Lives:
         pipeline.check()
         assert drained == (stop == "stopped")
         if stop == "killed":
-            shutil.rmtree(self.directory)
-            before.rename(self.directory)
+            put_back(before, self.directory)
         self.seen[stop] += 1
         return True
 
