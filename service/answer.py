@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from middleware.contract import Batch, Event, Mask, Middleware
-from middleware.errors import ContractError
+from middleware.errors import ContractError, in_words
 from middleware.wording import writable
 from service.progress import BATCH, RAISED, Lane
 
@@ -134,7 +134,7 @@ class Asker:
                     changed[position] = dict(passed)
                 except Exception as error:  # noqa: BLE001 - a mapping of the user's own making
                     reason = f"handle returned a {type(passed).__name__} that cannot be read"
-                    words = writable(f"{reason}: {_words(error)}")
+                    words = writable(f"{reason}: {in_words(error)}")
                     answer.failed[position] = Failure(words, attempts=1)
             else:
                 reason = f"handle returned {type(passed).__name__}, not an event or None"
@@ -169,12 +169,4 @@ def _reason(error: Exception, event: Event) -> str:
     name = error.args[0] if isinstance(error, KeyError) and error.args else None
     if isinstance(name, str) and name not in event:
         return f'the event has no field "{name}", which the middleware reads'
-    return f"handle raised {_words(error)}"
-
-
-def _words(error: Exception) -> str:
-    try:
-        words = str(error)
-    except Exception:  # noqa: BLE001 - whatever the error's own code raises
-        words = "<exception str() failed>"
-    return f"{type(error).__name__}: {words}"
+    return f"handle raised {in_words(error)}"

@@ -14,7 +14,7 @@ def conflicts(sources: Iterable[Source], outlets: Mapping[str, Outlet]) -> Itera
     """Yield a line for each file or stream that two sinks or sources cannot share."""
     writers: dict[FileKey, str] = {}
     for name, outlet in outlets.items():
-        for place in outlet.sink.writes():
+        for place in outlet.writes():
             key = _key(place)
             if key in writers:
                 yield f'sink "{name}": the sink "{writers[key]}" writes to {place} already'

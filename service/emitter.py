@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,9 +76,8 @@ class Emitter:
         self._marks: dict[int, Mark] = {}
         self._stopping = Event()
         self._patient = patient
-        self.failing: dict[str, str] = {}
-        """The sinks that cannot be used at present, by name, with the reason."""
-        self._failing_since: float | None = None
+        self.failing: dict[tuple[str, str], tuple[str, float]] = {}
+        """By sink, and what cannot be done with it at present: the reason, and since when."""
         self.elsewhere: dict[str, Any] = {}
         """The positions of sinks that are not there, which every mark holds as they are."""
         self.deaths = DeathNotices()
@@ -98,7 +96,7 @@ class Emitter:
             for name, outlet in self.outlets.items()
             if (call := outlet.longest_call()) and now - call[1] >= SLOW
         }
-        return slow | dict(self.failing)
+        return slow | {name: why for (name, _), (why, _) in self.failing.copy().items()}
 
     @property
     def waits_for(self) -> str:
@@ -108,8 +106,9 @@ class Emitter:
     def held_back(self) -> float:
         """Return for how many seconds the stream has stood still at a sink, 0 if it moves."""
         calls = [outlet.longest_call() for outlet in self.outlets.values()]
-        began = [call[1] for call in calls if call] + [self._failing_since or math.inf]
-        return max(0.0, time.monotonic() - min(began))
+        began = [call[1] for call in calls if call]
+        began += [since for _, since in self.failing.copy().values()]
+        return time.monotonic() - min(began) if began else 0.0
 
     def watch(self) -> None:
         """Tell the log of every sink that does not return, and of what died, until stopped."""
@@ -118,17 +117,21 @@ class Emitter:
             if self._patient:
                 self.deaths.tell()
             now = time.monotonic()
-            for name, outlet in self.outlets.items():
-                if (call := outlet.longest_call()) and now - call[1] >= told.get(
-                    (name, call[1]), SLOW
-                ):
-                    told = {(name, call[1]): 2 * (now - call[1])}
+            calls = {
+                (name, call[1]): call[0]
+                for name, outlet in self.outlets.items()
+                if (call := outlet.longest_call())
+            }
+            told = {each: told[each] for each in told.keys() & calls.keys()}
+            for (name, since), method in calls.items():
+                if now - since >= told.get((name, since), SLOW):
+                    told[name, since] = 2 * (now - since)
                     log.warning(
                         'sink "%s": %s has taken %.0f s; the stream waits for it, nothing is lost; '
                         "%s",
                         name,
-                        call[0],
-                        now - call[1],
+                        method,
+                        now - since,
                         _WITHOUT.format(name),
                     )
 
@@ -317,7 +320,7 @@ class Emitter:
     def _try(self, name: str, attempt: Callable[[], object], what: str = "written") -> bool:
         """Attempt something until it works, with growing pauses; False when told to stop."""
         pause = 0.0
-        failed = ""
+        since = time.monotonic()
         while not self._stopping.wait(pause):
             try:
                 attempt()
@@ -325,16 +328,13 @@ class Emitter:
                 if not self._patient and what != "written":
                     raise PipelineFailed(f"{name}: cannot be {what}: {error}") from error
                 pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
-                if not failed:
-                    self._failing_since = time.monotonic()
+                if (name, what) not in self.failing:
                     log.warning(
                         "%s cannot be %s: %s; the stream waits, nothing is lost", name, what, error
                     )
-                failed = self.failing[name] = str(error) or type(error).__name__
+                self.failing[name, what] = (str(error) or type(error).__name__, since)
                 continue
-            if failed:
-                self.failing.pop(name, None)
-                self._failing_since = None
+            if self.failing.pop((name, what), None):
                 log.warning("%s can be %s again; the stream goes on", name, what)
             return True
         return False

@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread, get_ident
 from typing import Any, Final
 
 import msgspec
 
+from middleware.errors import ConfigurationError, in_words
+from middleware.loading import raised_at
 from service.errors import OutcomeUnknown, PipelineFailed, RecordRefused, SinkFailed
 from service.sinks.sink import Emission, Sink
 
@@ -97,6 +99,14 @@ class Outlet:
             )
             raise OutcomeUnknown(message) from error
 
+    def writes(self) -> list[Path | str]:
+        """Return what the sink writes to; raises ConfigurationError."""
+        try:
+            with self._calling("writes"):
+                return list(self.sink.writes())
+        except (OSError, SinkFailed, PipelineFailed) as error:
+            raise ConfigurationError(str(error)) from error
+
     def close(self, limit: float) -> None:
         """Close the sink, within ``limit`` seconds; that it failed is only told."""
         closing = Thread(target=self._close, name=f"close {self.name}", daemon=True)
@@ -132,8 +142,8 @@ class Outlet:
                 raise
             raise SinkFailed(self._fault(f"{method} refuses an event")) from None
         except (Exception, SystemExit) as error:
-            what = f"{method} raised {type(error).__name__}: {error}".removesuffix(": ")
-            raise SinkFailed(self._fault(f"{what} ({self._place(error)})")) from error
+            what = f"{method} raised {in_words(error)}"
+            raise SinkFailed(self._fault(f"{what} ({raised_at(error)})")) from error
         finally:
             del self._calls[get_ident()]
 
@@ -142,10 +152,3 @@ class Outlet:
             f"{type(self.sink).__name__}.{what}; this is a fault of the class: mend it and restart "
             f"the daemon, or run it without this sink: penstock run --without {self.name}"
         )
-
-    def _place(self, error: BaseException) -> str:
-        """Return the file and line, in the sink's own module if it passed there."""
-        frames = traceback.extract_tb(error.__traceback__)
-        own = getattr(type(self.sink).write.__code__, "co_filename", "")
-        inside = [frame for frame in frames if frame.filename == own] or frames
-        return f"{inside[-1].filename}:{inside[-1].lineno}"

@@ -17,7 +17,7 @@ from service import emitter as emitter_module
 from service.block import Block
 from service.dead_letter_file import DeadLetterFile
 from service.emitter import Emitter
-from service.errors import PipelineFailed
+from service.errors import PipelineFailed, SinkFailed
 from service.origins import Origins
 from service.outlet import AHEAD, Outlet
 from service.passage import DeadLetter
@@ -124,6 +124,60 @@ def test_a_sink_that_fails_holds_the_stream_and_then_goes_on(tmp_path: Path) -> 
     assert emitter.failing == {}
 
 
+class FlushedBetween(ListSink):
+    """Cannot be written three times; between them it is flushed, which fails once."""
+
+    def __init__(self) -> None:
+        super().__init__(troubles=3)
+        self.flushes = 0
+        self.told: dict[str, str] = {}
+        self.emitter: Emitter
+
+    def write(self, emission: Emission) -> None:
+        if self.attempts == 1:
+            flushing = Thread(target=self.emitter.flush)
+            flushing.start()
+            flushing.join(LIMIT)
+            self.told = self.emitter.troubles()
+        super().write(emission)
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.flushes == 1:
+            raise SinkFailed("the database is away")
+
+
+@pytest.mark.usefixtures("_no_pauses")
+def test_a_flush_that_works_again_is_no_sign_that_a_write_does(tmp_path: Path) -> None:
+    sink = FlushedBetween()
+    setup = Setup(tmp_path, ill=sink)
+    sink.emitter = setup.emitter
+    with setup.until(1) as emitter:
+        emitter.offer(block(1), blank_result(kept=b"one\n"))
+    assert sink.flushes == 2
+    assert sink.told == {"ill": "the disk is full"}
+    assert emitter.held_back() == 0
+
+
+@pytest.mark.parametrize("fault", ["an error without words", "a write that is no function"])
+def test_whatever_a_sink_raises_is_a_reason_to_wait(fault: str) -> None:
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    class Callable:
+        def __call__(self, _: Emission) -> None:
+            raise RuntimeError
+
+    def raises(_: Emission) -> None:
+        raise Speechless
+
+    sink = ListSink()
+    vars(sink)["write"] = raises if fault == "an error without words" else Callable()
+    with pytest.raises(SinkFailed, match=r"write raised .*run --without ill"):
+        Outlet(sink, name="ill").write(Emission(1, b"one\n", b"\x80"))
+
+
 @pytest.mark.usefixtures("_no_pauses")
 def test_dead_letters_that_cannot_be_written_hold_the_stream_too(tmp_path: Path) -> None:
     sink = ListSink()
@@ -131,10 +185,10 @@ def test_dead_letters_that_cannot_be_written_hold_the_stream_too(tmp_path: Path)
     setup.dead.mkdir()  # in the file's place: it cannot be opened
     attempts = count()
 
-    class Healing(dict[str, str]):
+    class Healing(dict[Any, Any]):
         """The folder goes away once its trouble was noticed."""
 
-        def __setitem__(self, name: str, problem: str) -> None:
+        def __setitem__(self, name: Any, problem: Any) -> None:
             super().__setitem__(name, problem)
             if next(attempts) == 1:
                 setup.dead.rmdir()
