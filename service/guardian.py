@@ -17,7 +17,7 @@ from service.errors import ProcessLost
 from service.own_code import culprit, doing, doing_and_ways_on
 from service.progress import ASKING, NOTHING
 from service.state_host import StateHost
-from service.threads import ended, start_thread
+from service.threads import Backoff, ended, start_thread
 from service.worker_pool import MOST_STARTS, WorkerLink
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,6 @@ LOOKS: Final = 4
 """How often the guardian looks within one deadline."""
 
 _LOOK: Final = 0.05
-
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two starts of a state host that dies again and again while starting."""
 
 MOST_IN_OWN_CODE: Final = 3
 """So many ends in a row while a step is opened, keeps or restores its memory are no accident."""
@@ -132,14 +129,14 @@ class StateKeeper:
         return ended(self._thread, 0)
 
     def _run(self) -> None:
-        pause = 0.0
+        backoff = Backoff()
         died = in_own_code = 0
-        while not self._stopping.wait(pause):
+        while not self._stopping.wait(backoff.pause):
             try:
                 self._host.start(self._dispatcher.snapshot)
             except OSError as error:  # too many processes, or files: it may pass
                 log.warning("the state host cannot be started: %s; it is tried again", error)
-                pause = LONGEST_PAUSE
+                backoff.grow_at_once()
                 continue
             except ProcessLost as error:
                 died += 1
@@ -148,9 +145,9 @@ class StateKeeper:
                     self._failed(f"{error}, {died} in a row{what}")
                     return
                 log.warning("%s; it is tried again, nothing is lost", error)
-                pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
+                backoff.grow()
                 continue
-            pause = 0.0
+            backoff.reset()
             died = 0
             self._dispatcher.state_ready(self._host.generation, self._host.address)
             self.ready.set()

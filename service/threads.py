@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from threading import Thread
+from typing import Final
 
 from middleware.errors import PenstockError
 
 log = logging.getLogger(__name__)
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds at most between two attempts at what may work again."""
 
 
 def start_thread(name: str, target: Callable[[], None], failed: Callable[[str], None]) -> Thread:
@@ -37,6 +41,26 @@ def ended(thread: Thread | None, limit: float) -> bool:
         return True
     thread.join(limit)
     return not thread.is_alive()
+
+
+class Backoff:
+    """How long to wait before the next attempt: not at all, then ever longer."""
+
+    def __init__(self) -> None:
+        self.pause = 0.0
+        """Seconds."""
+
+    def grow(self) -> None:
+        """Wait longer: the attempt failed."""
+        self.pause = min(LONGEST_PAUSE, 2 * self.pause + 0.1)
+
+    def grow_at_once(self) -> None:
+        """Wait for as long as one ever does: it will take a while to pass."""
+        self.pause = LONGEST_PAUSE
+
+    def reset(self) -> None:
+        """Wait no more: it worked."""
+        self.pause = 0.0
 
 
 class Ending:

@@ -23,7 +23,7 @@ from service.dispatcher import WINDOW, Dispatcher
 from service.own_code import doing_and_ways_on, speaks
 from service.progress import Place, Progress
 from service.slots import Slots
-from service.threads import ended, start_thread
+from service.threads import Backoff, ended, start_thread
 from service.worker import Done, Failed, Ready, StateLost, WorkerPlan
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ START_LIMIT: Final = 60.0
 
 STOP_LIMIT: Final = 5.0
 """Seconds a worker may take to close its steps before it is killed."""
-
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two starts of a worker that dies again and again before it is ready."""
 
 MOST_STARTS: Final = 6
 """So many deaths in a row before it was ready are no accident."""
@@ -126,14 +123,14 @@ class WorkerLink:
         return list(self._progress.places())
 
     def _run(self) -> None:
-        pause = 0.0
+        backoff = Backoff()
         died = 0
-        while not self._stopping.wait(pause):
+        while not self._stopping.wait(backoff.pause):
             try:
                 pipe, slots = self._start_process()
             except OSError as error:  # too many processes, or files: it may pass
                 log.warning("worker %s cannot be started: %s; it is tried again", self.index, error)
-                pause = LONGEST_PAUSE
+                backoff.grow_at_once()
                 continue
             was_ready = self._serve(pipe, slots)
             how = self._bury(pipe)
@@ -145,7 +142,10 @@ class WorkerLink:
                     what = doing_and_ways_on(self.places(), self._plan().chain.steps)
                     self._failed(f"a worker cannot start: {died} in a row {how}{what}")
                     return
-                pause = 0.0 if was_ready else min(LONGEST_PAUSE, 2 * pause + 0.1)
+                if was_ready:
+                    backoff.reset()
+                else:
+                    backoff.grow()
 
     def _start_process(self) -> tuple[Connection, Slots]:
         self._progress = Progress(1)

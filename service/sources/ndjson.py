@@ -19,11 +19,9 @@ from service.block import FileIdentity, FileRange, Submission
 from service.errors import PipelineFailed, QueueClosed
 from service.settings import WrittenPath
 from service.sources.source import Source
+from service.threads import Backoff
 
 log = logging.getLogger(__name__)
-
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two looks for what is not there yet."""
 
 _SCAN: Final = 65_536
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # waits for no writer of a pipe
@@ -73,9 +71,9 @@ class NdjsonSource(Source):
         A file that may be ``growing`` is at its end when its last line is whole.
         """
         settings = self.surroundings.settings
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
+        backoff = Backoff()
+        while not self._stopping.wait(backoff.pause):
+            backoff.grow()
             try:
                 begin = self._begin(path, reached)
                 for piece in pieces(
@@ -86,7 +84,8 @@ class NdjsonSource(Source):
                     growing=growing,
                 ):
                     self.submit(Submission(self.name, piece, None, None, time.time()))
-                    reached, self.problem, pause = piece, None, 0.0
+                    reached, self.problem = piece, None
+                    backoff.reset()
                     if self._stopping.is_set():
                         return
                 if not growing or not _has_half_a_line(path, reached.stop if reached else 0):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import slots, worker_pool
+from service import slots, threads, worker_pool
 from service.progress import Progress
 from service.slots import LARGEST, LEAST, Put, Slots
 from service.worker_pool import WorkerLink
@@ -97,7 +97,7 @@ def test_no_file_stays_open_when_a_worker_cannot_be_started(
         raise OSError(errno.EAGAIN, "no process")
 
     monkeypatch.setattr(worker_pool, "start_child", no_process)
-    monkeypatch.setattr(worker_pool, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(threads, "LONGEST_PAUSE", 0.0)
     nothing = Dispatching().dispatcher
     link = WorkerLink(0, nothing, tmp_path, lambda: None, SIZE, lambda: None, lambda _: None)  # type: ignore[arg-type,return-value]  # no process, no plan
     link.start()

@@ -27,8 +27,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(autouse=True)
 def _no_pauses() -> Iterator[None]:
     with (
-        patch("service.worker_pool.LONGEST_PAUSE", 0.0),
-        patch("service.guardian.LONGEST_PAUSE", 0.0),
+        patch("service.threads.LONGEST_PAUSE", 0.0),
     ):
         yield
 
