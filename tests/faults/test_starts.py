@@ -146,3 +146,22 @@ def test_blocks_that_wait_for_params_that_a_class_accepts_no_more_are_named_befo
         settle(pipeline)
     assert one.kept.startswith(first)
     assert one.kept.endswith(last)
+
+
+def test_a_switched_open_that_hangs_ends_the_daemon_with_its_name_and_a_way_on(
+    one: OneProcess,
+) -> None:
+    params = {"mended": str(one.directory / "mended")}
+    odd = {"name": "odd", "use": "tests.faults.bad_steps:OpenDoesOdd", "params": params}
+    with (  # noqa: PT012 - wherever
+        pytest.raises(PipelineFailed) as failed,
+        one.life(odd, workers={"count": 2, "deadline": 0.5}) as pipeline,
+    ):
+        pipeline.intake.switch(lambda chain, _: chain.switched("odd", params={"odd": "hang"}))
+        lines = accept(pipeline, 1, 1)
+        settle(pipeline)
+    assert "3 in a row while odd was opened" in str(failed.value)
+    assert "penstock run --without odd" in str(failed.value)
+    with one.life(odd, without=["odd"]) as pipeline:
+        settle(pipeline)
+    assert one.kept == lines
