@@ -7,8 +7,9 @@ BIN := .venv/bin
 run: .venv/installed
 	$(BIN)/penstock run --config config/penstock.toml
 
+# On all cores, up to four: most tests wait for processes of their own.
 test: .venv/installed-dev system-packages
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # More of the tests that kill and break things: make faults N=5000
 N ?= 1000
