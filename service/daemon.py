@@ -75,13 +75,13 @@ class Daemon:
         self._pipeline = Pipeline(settings, self._storage, stop.wake)
         self.operation = Operation(self._pipeline)
         self._scheduler = _scheduler(self.operation)
-        self._app = make_app(self.operation)
+        self._mounts: dict[str, Mount] = health_mounts(self.operation)
+        self._app = make_app(self.operation, self._mounts)
         self._app.register_blueprint(
             dead_letters_api(self._dead_letters, self._pipeline.queue.submit),
             url_prefix="/api/v1/dead-letters",
         )
         self._scheduler.init_app(self._app)
-        self._mounts: dict[str, Mount] = health_mounts(self.operation)
         surroundings = Surroundings(
             self._pipeline.queue,
             settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from service.errors import StorageFull
+from service.errors import PipelineFailed, StorageFull
 
 
 class FreeSpace:
@@ -17,10 +17,18 @@ class FreeSpace:
         self._reserve = reserve
 
     def check(self) -> None:
-        """Raise StorageFull when less than the reserve is free."""
+        """Raise StorageFull below the reserve, PipelineFailed where the directory is gone."""
         if not self._reserve:
             return
-        status = os.statvfs(self._directory)
+        try:
+            status = os.statvfs(self._directory)
+        except FileNotFoundError:
+            message = (
+                f"{self._directory}: the state directory is gone: put it back and start again; "
+                "without it a start begins anew, and what was accepted and not emitted is lost, as "
+                "are the memory and the dead letters"
+            )
+            raise PipelineFailed(message) from None
         free = status.f_bavail * status.f_frsize
         if free < self._reserve:
             message = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
@@ -33,13 +34,13 @@ class Reset(BaseModel):
     reason: Reason = ""
 
 
-def make_app(operation: Operation) -> Flask:
-    """Return the Flask app that serves the API for a running daemon."""
+def make_app(operation: Operation, mounts: Iterable[str] = ()) -> Flask:
+    """Return the Flask app that serves the API for a running daemon, beside its ``mounts``."""
     app = Flask("penstock", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     app.url_map.merge_slashes = False  # an address has one spelling; others are not found
     app.config["MAX_CONTENT_LENGTH"] = operation.settings.http.max_body
-    handle_problems(app)
+    handle_problems(app, mounts)
     app.register_blueprint(_api(operation), url_prefix="/api/v1")
     return app
 
@@ -53,7 +54,7 @@ def _api(operation: Operation) -> Blueprint:
         detail = f"there is no middleware called {error.args[0]!r} (there are: {known})"
         return problem(HTTPStatus.NOT_FOUND, detail)
 
-    handle_invalid(api)
+    handle_invalid(api, Switch, Reset)
 
     @api.get("/middleware")
     def list_middleware() -> Response:

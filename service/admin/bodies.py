@@ -7,9 +7,11 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from flask import Blueprint, Response, request
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
+from middleware.wording import printable, unknown
+from middleware.wording import problem as wrong
 from service.admin.problems import problem
 from service.scan import NESTING, depth
 
@@ -42,19 +44,27 @@ def read_body() -> Any:
     return document
 
 
-def handle_invalid(blueprint: Blueprint) -> None:
-    """Answer what a model does not take with a line for each of its fields."""
+def handle_invalid(blueprint: Blueprint, *models: type[BaseModel]) -> None:
+    """Answer what one of the models does not take with a line for each of its fields."""
+    fields = {model.__name__: [*model.model_fields] for model in models}
 
     @blueprint.errorhandler(ValidationError)
     def _invalid(error: ValidationError) -> Response:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [_line(each)[:500] for each in details[:MOST_LINES]]
+        details = error.errors(include_url=False)
+        lines = [_line(each, fields[error.title])[:500] for each in details[:MOST_LINES]]
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "\n".join(lines))
 
 
-def _line(error: Any) -> str:
-    if not error["loc"]:
-        if error["type"] == "value_error":
-            return str(error["msg"]).removeprefix("Value error, ")
+def _line(detail: Any, known: list[str]) -> str:
+    if not detail["loc"]:
+        if detail["type"] == "value_error":
+            return str(detail["msg"]).removeprefix("Value error, ")
         return "the body: expected a JSON object"
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}"
+    where = printable(".".join(map(str, detail["loc"]))[:100])
+    if detail["type"] == "extra_forbidden":
+        more = '; parameters go into "params"' if "params" in known else ""
+        return f"{where}: {unknown('key', where, known)}{more}"
+    return f"{where}: {wrong(detail, wording=_WORDING)}"
+
+
+_WORDING: Final = {"dict_type": "a JSON object", "list_type": "a list"}

@@ -96,7 +96,7 @@ def dead_letters_api(
     """Return the API of a store whose events are re-driven by ``submit``, the queue's."""
     api = Blueprint("dead letters", __name__)
     redriver = Redriver(store, submit)
-    handle_invalid(api)
+    handle_invalid(api, Query, Decision)
     _handle_store(api)
 
     @api.get("")

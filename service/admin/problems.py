@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from http import HTTPStatus
 
-from flask import Flask, Response, json
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, json, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from middleware.errors import ConfigurationError, PenstockError
+from middleware.wording import printable
 from service.errors import (
     KeyReused,
     NotAccepted,
@@ -26,12 +29,24 @@ def problem(status: HTTPStatus, detail: str, **more: object) -> Response:
     return response
 
 
-def handle_problems(app: Flask) -> None:
-    """Answer every error of the app as a problem document."""
+def handle_problems(app: Flask, mounts: Iterable[str] = ()) -> None:
+    """Answer every error of the app as a problem document.
+
+    ``mounts`` are the paths beside the app's own, as far as there are any by then.
+    """
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
-        response = problem(HTTPStatus(error.code or 500), error.description or "")
+        detail = error.description or ""
+        if isinstance(error, NotFound):
+            known = ", ".join(sorted({*mounts, *_known(app)}, key=lambda each: each.split()[-1]))
+            detail = f"there is nothing at {printable(request.path[:100])} (known: {known})"
+        elif isinstance(error, MethodNotAllowed):
+            allowed = ", ".join(sorted({*(error.valid_methods or ())} - _IMPLIED))
+            detail = (
+                f"{printable(request.method[:20])} is not for {request.path} (known: {allowed})"
+            )
+        response = problem(HTTPStatus(error.code or 500), detail)
         for name, value in error.get_headers():
             if name.lower() == "allow":
                 response.headers[name] = value
@@ -40,6 +55,16 @@ def handle_problems(app: Flask) -> None:
     @app.errorhandler(PenstockError)
     def _penstock(error: PenstockError) -> Response:
         return problem_of(error)
+
+
+_IMPLIED = frozenset({"HEAD", "OPTIONS"})
+
+
+def _known(app: Flask) -> Iterable[str]:
+    """Yield what the app answers, such as ``GET /api/v1/middleware/NAME``."""
+    for rule in app.url_map.iter_rules():
+        path = re.sub("<(.*?)>", lambda part: part[1].upper(), rule.rule)
+        yield from (f"{method} {path}" for method in {*(rule.methods or ())} - _IMPLIED)
 
 
 def problem_of(error: PenstockError) -> Response:

@@ -100,6 +100,16 @@ def exit_codes(config: Path, tell: Callable[[str, str], None] = _print_error) ->
         raise
 
 
+def _address(url: str) -> str:
+    """Return an address with its scheme; what follows the port is not the user's to give."""
+    scheme, there, rest = url.rpartition("://")
+    address, _, more = rest.partition("/")
+    if more:
+        given = f"{scheme}{there}{address}"
+        raise click.UsageError(f"--url {url}: give only address and port: --url {given}")
+    return f"{scheme or 'http'}://{address}"
+
+
 def ask_daemon(
     config: Path,
     url: str | None,
@@ -117,8 +127,5 @@ def ask_daemon(
 
     given = {name: str(value) for name, value in (query or {}).items() if value is not None}
     with exit_codes(config):
-        if url is None:
-            url = f"http://{load(config).http.listen}"
-        elif "://" not in url:
-            url = f"http://{url}"
+        url = f"http://{load(config).http.listen}" if url is None else _address(url)
         return ask(url, method, f"/api/v1{path}", body, given)

@@ -109,7 +109,11 @@ def test_the_log_of_a_switch_says_what_becomes_of_the_memory(daemon: RunningDaem
 
 def test_an_address_needs_no_scheme(penstock: Command, daemon: RunningDaemon) -> None:
     host, port = daemon.address
-    assert penstock("middleware", "list", "--url", f"{host}:{port}").returncode == OK
+    for url in (f"{host}:{port}", f"http://{host}:{port}/"):
+        assert penstock("middleware", "list", "--url", url).returncode == OK
+    done = penstock("middleware", "list", "--url", f"http://{host}:{port}/api")
+    assert done.returncode == USAGE
+    assert f"give only address and port: --url http://{host}:{port}".encode() in done.stderr
 
 
 def test_a_memory_is_reset(penstock: Command, daemon: RunningDaemon) -> None:

@@ -223,12 +223,18 @@ def test_other_methods_are_refused_as_problems(daemon: RunningDaemon) -> None:
     answer = daemon.ask("GET", "/api/v1/events")
     assert answer.status == 405
     assert "POST" in answer.headers["Allow"]
+    other = daemon.ask("POST", "/api/v1/stats")
+    assert other.document["detail"] == "POST is not for /api/v1/stats (known: GET)"
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
 def test_a_path_that_is_not_there_is_a_problem(daemon: RunningDaemon) -> None:
     answer = daemon.ask("GET", "/api/v1/nothing")
     assert answer.status == 404
+    detail = answer.document["detail"]
+    assert detail.startswith("there is nothing at /api/v1/nothing (known: ")
+    for known in ("/api/v1/events", "GET /api/v1/middleware,", "PATCH /api/v1/middleware/NAME"):
+        assert known in detail
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 

@@ -174,3 +174,17 @@ def test_a_daemon_starts_with_closed_standard_streams(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert left_behind(tmp_path) == []
+
+
+def test_a_state_directory_that_was_removed_is_named_and_ends_the_daemon(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon()
+    shutil.rmtree(tmp_path / "var")
+    answer = daemon.ask("POST", "/api/v1/events", (EVENT % 1).encode())
+    told = f"{tmp_path / 'var'}: the state directory is gone: put it back and start again"
+    assert answer.status == 500
+    assert answer.document["detail"].startswith(told)
+    assert daemon.process.wait(20) == 1
+    assert daemon.log.count(told) == 1
+    assert "Traceback" not in daemon.log

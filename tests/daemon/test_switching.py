@@ -74,12 +74,16 @@ def test_an_unknown_name_is_not_found_and_the_known_ones_are_named(
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        (b'{"mode": "off"}', 422, ["mode", "enabled", "shadow", "disabled"]),
+        (b'{"mode": "off"}', 422, ['mode: expected "enabled", "shadow" or "disabled" (got "off")']),
         (b'{"mode": null}', 422, ["mode", "params"]),
         (b"{}", 422, ["mode", "params"]),
-        (b'{"speed": 1}', 422, ["speed"]),
+        (
+            b'{"at_least": 3}',
+            422,
+            ['at_least: unknown key (known: mode, params, reason); parameters go into "params"'],
+        ),
         (b'{"mode": "shadow", "reason": 5}', 422, ["reason"]),
-        (b'{"params": {"window": -1}}', 422, ["window", "seconds"]),
+        (b'{"params": {"window": -1}}', 422, ["window", "more than 0"]),
         (b'{"params": {"window": "long"}}', 422, ["window", "seconds"]),
         (b'{"params": {"widow": 1}}', 422, ["widow", "window"]),
         (b'{"params": {"window": 1, "radius": 0.5}}', 422, ["radius"]),
