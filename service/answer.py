@@ -169,4 +169,7 @@ def _reason(error: Exception, event: Event) -> str:
     name = error.args[0] if isinstance(error, KeyError) and error.args else None
     if isinstance(name, str) and name not in event:
         return f'the event has no field "{name}", which the middleware reads'
-    return f"handle raised {in_words(error)}"
+    words = f"handle raised {in_words(error)}"
+    if isinstance(error, (TypeError, AttributeError)) and type(event).__name__ in words:
+        return f'{words}; the event is read-only: return a new dict, such as {{**event, "zone": 4}}'
+    return words

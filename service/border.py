@@ -11,10 +11,12 @@ and ends with ``}`` - no JSON value can hold "}", line end, "{" in a row - and t
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -40,8 +42,18 @@ FEW_BYTES: Final = 4_096
 LIKELY: Final = 1e8
 """Seconds since the epoch, in 1973: few events are older."""
 
+FIELDS_NAMED: Final = 5
+"""Fields of an event without a point that a reason names."""
+
 _UNITS: Final = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
-_GZIP: Final = b"\x1f\x8b"
+_UTF_16: Final = "it looks like UTF-16, save it as UTF-8"
+_OTHERS: Final = {
+    b"\x1f\x8b": ": it is compressed, unpack it first",
+    codecs.BOM_UTF16_LE: f": {_UTF_16}",
+    codecs.BOM_UTF16_BE: f": {_UTF_16}",
+}
+"""How a line begins that is of another kind, and what to say of it."""
+
 _ONE_A_LINE: Final = "each event is one JSON object on a line of its own"
 _LINE_END, _OPEN, _CLOSE = b"\n{}"
 _Cid = Annotated[int, msgspec.Meta(ge=CID_RANGE[0], le=CID_RANGE[1])]
@@ -243,7 +255,7 @@ class Border:
         try:
             line.decode()
         except UnicodeDecodeError as error:
-            packed = ": it is compressed, unpack it first" if line.startswith(_GZIP) else ""
+            packed = next((what for head, what in _OTHERS.items() if line.startswith(head)), "")
             return f"invalid UTF-8 at byte {error.start}{packed}"
         if depth(line) > NESTING:
             return f"nested too deeply (more than {NESTING} levels)"
@@ -274,7 +286,7 @@ class Border:
         settings = self._settings
         for name in (settings.cid, settings.time):
             if name not in event:
-                return f'no "{name}"'
+                return _no_field(name, "cid" if name == settings.cid else "time", event)
         cid = event[settings.cid]
         if type(cid) is int and not CID_RANGE[0] <= cid <= CID_RANGE[1]:
             return f'"{settings.cid}" does not fit 64 bits'
@@ -286,10 +298,20 @@ class Border:
         return f'"{settings.time}" is not a number'
 
 
+def _no_field(name: str, setting: str, event: dict[str, Any]) -> str:
+    """Say which field is not there, and which ones are, as one of them may be it."""
+    fields = ", ".join(f'"{each[:40]}"' for each in islice(event, FIELDS_NAMED))
+    more = ", ..." if len(event) > FIELDS_NAMED else ""
+    there = f" (it has {fields}{more}; [event] {setting} names the field)" if fields else ""
+    return f'no "{name}"{there}'
+
+
 def _no_json(line: bytes, error: Exception) -> str:
     """Say what makes a line no JSON, and what may be meant."""
     if line.startswith(b"\xef\xbb\xbf"):
         return "not JSON: it begins with a byte order mark; save the file without"
+    if b"\0" in line[:4]:
+        return f"not JSON: {_UTF_16}"
     return f"not JSON: {str(error).removeprefix('JSON is malformed: ')}; {_ONE_A_LINE}"
 
 

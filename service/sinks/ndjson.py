@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, Field
 from service.appended_file import AppendedFile
 from service.settings import WrittenPath
 from service.sinks.sink import Emission, Sink
+
+log = logging.getLogger(__name__)
 
 
 class NdjsonSink(Sink):
@@ -37,7 +40,18 @@ class NdjsonSink(Sink):
 
     def open(self, position: Any) -> None:
         """Open the file and cut off what was written after ``position``."""
+        path = self.params.path
+        unknown = position is None and self.params.existing == "append" and path.is_file()
+        length = path.stat().st_size if unknown else 0
         self._file.open(position)
+        if length:
+            log.warning(
+                "%s holds %d bytes that no checkpoint knows of: what comes is appended; if the "
+                "state directory was removed, sources read from the beginning and their events "
+                "will be there twice",
+                path,
+                length,
+            )
 
     def write(self, emission: Emission) -> None:
         """Append the lines."""

@@ -90,6 +90,11 @@ class NdjsonSource(Source):
                         return
                 if not growing or not _has_half_a_line(path, reached.stop if reached else 0):
                     self.problem = None
+                    if self.surroundings.patient:
+                        log.info(
+                            "%s: read to its end; lines added later are read at the next start",
+                            path,
+                        )
                     return
                 self.fail(f"{path}: its last line is not whole; it is read once it has its end")
             except OSError as error:

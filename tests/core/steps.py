@@ -171,6 +171,14 @@ class WantsColour(Middleware):
         return event if event["colour"] == "red" else None
 
 
+class ChangesInPlace(Middleware):
+    """Changes the event that it is given."""
+
+    def handle(self, event: Event) -> Event | None:
+        event["zone"] = 4  # type: ignore[index]
+        return event
+
+
 class LooksUp(Middleware):
     """Looks the point up in a table that lacks it."""
 

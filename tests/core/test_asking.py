@@ -66,6 +66,15 @@ def test_a_missing_field_is_named() -> None:
     assert result.kept == line(1, colour="red")
 
 
+def test_a_change_of_the_event_itself_is_told_how_it_is_done() -> None:
+    letter = only_letter(run(line(1), step("ChangesInPlace")))
+    assert letter.reason.endswith(
+        '; the event is read-only: return a new dict, such as {**event, "zone": 4}'
+    )
+    assert letter.traceback is not None
+    assert 'event["zone"] = 4' in letter.traceback
+
+
 def test_a_key_that_is_missing_elsewhere_is_not_called_a_field() -> None:
     reason = only_letter(run(line(1), step("LooksUp", key=1))).reason
     assert reason == "handle raised KeyError: 1"

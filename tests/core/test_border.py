@@ -52,8 +52,20 @@ def test_a_time_in_another_unit_is_told_as_such(factor: float, unit: str) -> Non
         (b'{"cid":1,"time":2} {"cid":3,"time":4}', "not JSON: trailing characters"),
         (b'\xef\xbb\xbf{"cid":1,"time":2}', "not JSON: it begins with a byte order mark"),
         (b"\x1f\x8b\x08\x00", "invalid UTF-8 at byte 1: it is compressed, unpack it first"),
+        (
+            '{"cid":1,"time":2}'.encode("utf-16-le"),
+            "not JSON: it looks like UTF-16, save it as UTF-8",
+        ),
+        (
+            '{"cid":1,"time":2}'.encode("utf-16"),
+            "at byte 0: it looks like UTF-16, save it as UTF-8",
+        ),
         (b"{}", 'no "cid"'),
-        (b'{"time":2}', 'no "cid"'),
+        (b'{"id":1,"ts":2}', 'no "cid" (it has "id", "ts"; [event] cid names the field)'),
+        (
+            b'{"cid":1,"ts":2,"a":3,"b":4,"c":5,"d":6}',
+            'no "time" (it has "cid", "ts", "a", "b", "c", ...; [event] time names the field)',
+        ),
         (b'{"Cid":1,"time":2}', 'no "cid"'),
         (b'{"cid":1.0,"time":2}', '"cid" is not an integer'),
         (b'{"cid":1e3,"time":2}', '"cid" is not an integer'),
@@ -187,7 +199,9 @@ def test_the_two_fields_may_have_other_names() -> None:
     payload = b'{"point":7,"at":8,"cid":"mine","time":null}\n{"cid":1,"time":2}\n'
     lines = read(payload, settings)
     assert (lines.cid.tolist(), lines.time.tolist()) == ([7], [8.0])
-    assert [bad.reason for bad in lines.bad] == ['no "point"']
+    assert [bad.reason for bad in lines.bad] == [
+        'no "point" (it has "cid", "time"; [event] cid names the field)'
+    ]
 
 
 def test_a_middleware_knows_the_two_fields_by_one_name_only() -> None:

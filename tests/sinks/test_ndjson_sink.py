@@ -41,6 +41,25 @@ def test_at_first_a_file_is_appended_to_or_truncated(
     assert path.read_bytes() == expected
 
 
+def test_a_file_that_no_checkpoint_knows_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    opened(path).close()
+    assert not caplog.records, "a new file is nothing to tell"
+    path.write_bytes(b"one\n")
+    opened(path, existing="truncate").close()
+    assert not caplog.records, "nothing of it is left"
+    path.write_bytes(b"one\n")
+    sink = opened(path)
+    position = sink.position()
+    sink.close()
+    (told,) = caplog.messages
+    assert told.startswith(f"{path} holds 4 bytes that no checkpoint knows of: what comes is")
+    opened(path, position).close()
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("existing", ["append", "truncate"])
 def test_what_came_after_the_position_is_cut_off_and_only_that(
     tmp_path: Path, existing: str, caplog: pytest.LogCaptureFixture
