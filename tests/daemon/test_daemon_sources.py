@@ -68,6 +68,9 @@ def test_files_are_read_in_order_and_the_daemon_stays(
     source = {"name": "files", "use": "ndjson", "params": {"paths": ["a.ndjson", "b.ndjson"]}}
     daemon = start_daemon(source=[source])
     eventually(lambda: daemon.stats()["emitted"] == 30_001, "all is read")
+    told = "read to its end; lines added later are read at the next start"
+    eventually(lambda: f"b.ndjson: {told}" in daemon.log, "the log tells it")
+    assert daemon.log.count(f"a.ndjson: {told}") == daemon.log.count(f"b.ndjson: {told}") == 1
     assert daemon.ask("GET", "/readyz").status == 200
     assert daemon.kept() == first + second
     assert [(each["source"], each["line"], each["event"]) for each in daemon.dead()] == [

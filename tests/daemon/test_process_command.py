@@ -380,10 +380,11 @@ def test_what_a_class_prints_is_no_data(tmp_path: Path, penstock: Command) -> No
     [
         (b"cid,time\n1,2\n", "one JSON object"),
         (gzip.compress(event_lines([(1, 1)])), "compressed"),
+        (event_lines([(1, 1), (2, 1)]).decode().encode("utf-16"), "UTF-16"),
         (b'{"cid":1,"time":1700000000000}\n', "milliseconds"),
         (b'{"cid":"a-17","time":1}\n', "integer"),
     ],
-    ids=["CSV", "gzip", "milliseconds", "text for numbers"],
+    ids=["CSV", "gzip", "UTF-16", "milliseconds", "text for numbers"],
 )
 def test_an_input_without_any_event_is_told_with_the_reason_and_ends_with_1(
     penstock: Command, tmp_path: Path, content: bytes, reason: str
