@@ -303,10 +303,10 @@ class Daemon:
             return None
 
     def end(self) -> list[str]:
-        """End everything by force; returns what outlived the daemon by more than 2 s."""
+        """End everything by force; returns what outlived the daemon by more than 10 s."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        psutil.wait_procs(processes_in(self.directory), timeout=2)
+        psutil.wait_procs(processes_in(self.directory), timeout=10)
         left = processes_in(self.directory)
         for process in left:
             process.kill()

@@ -261,8 +261,8 @@ class RunningDaemon:
 
 
 def left_behind(directory: Path) -> list[str]:
-    """Return the processes still in a directory after 2 s, and end them."""
-    psutil.wait_procs(processes_in(directory), timeout=2)
+    """Return the processes still in a directory after 10 s, and end them."""
+    psutil.wait_procs(processes_in(directory), timeout=10)
     left = processes_in(directory)  # whoever is dead and only waits for its parent is gone
     for process in left:
         process.kill()

@@ -111,7 +111,7 @@ def test_nothing_outlives_a_killed_daemon(tmp_path: Path, chain: list[Any]) -> N
             daemon.accept(_body(0, 2000))
             daemon.process.kill()
             daemon.wait()
-            assert psutil.wait_procs(children, timeout=2)[1] == []
+            assert psutil.wait_procs(children, timeout=20)[1] == []
             assert processes_in(tmp_path) == []
             assert list(Path(temporary).iterdir()) == []
         finally:
@@ -149,7 +149,7 @@ def test_children_that_hang_in_a_middleware_go_with_a_killed_daemon(
     daemon.accept('{"cid":1,"time":1}')
     daemon.process.kill()
     daemon.wait()
-    assert psutil.wait_procs(children, timeout=2)[1] == []
+    assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
 def test_after_a_killed_daemon_the_next_one_starts(start_daemon: StartDaemon) -> None:
