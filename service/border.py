@@ -11,12 +11,10 @@ and ends with ``}`` - no JSON value can hold "}", line end, "{" in a row - and t
 
 from __future__ import annotations
 
-import codecs
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 
 from middleware.contract import MISSING, Middleware
 from middleware.errors import ConfigurationError
+from service import bad_lines
 from service.block import Part
 from service.plain_events import PlainEvents
 from service.scan import NESTING, depth, is_flat, places
@@ -39,22 +38,6 @@ LARGEST_TIME: Final = sys.float_info.max
 FEW_BYTES: Final = 4_096
 """A block of no more than this is checked without columns."""
 
-LIKELY: Final = 1e8
-"""Seconds since the epoch, in 1973: few events are older."""
-
-FIELDS_NAMED: Final = 5
-"""Fields of an event without a point that a reason names."""
-
-_UNITS: Final = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
-_UTF_16: Final = "it looks like UTF-16, save it as UTF-8"
-_OTHERS: Final = {
-    b"\x1f\x8b": ": it is compressed, unpack it first",
-    codecs.BOM_UTF16_LE: f": {_UTF_16}",
-    codecs.BOM_UTF16_BE: f": {_UTF_16}",
-}
-"""How a line begins that is of another kind, and what to say of it."""
-
-_ONE_A_LINE: Final = "each event is one JSON object on a line of its own"
 _LINE_END, _OPEN, _CLOSE = b"\n{}"
 _Cid = Annotated[int, msgspec.Meta(ge=CID_RANGE[0], le=CID_RANGE[1])]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -255,8 +238,7 @@ class Border:
         try:
             line.decode()
         except UnicodeDecodeError as error:
-            packed = next((what for head, what in _OTHERS.items() if line.startswith(head)), "")
-            return f"invalid UTF-8 at byte {error.start}{packed}"
+            return f"invalid UTF-8 at byte {error.start}{bad_lines.other_kind(line)}"
         if depth(line) > NESTING:
             return f"nested too deeply (more than {NESTING} levels)"
         try:
@@ -266,7 +248,7 @@ class Border:
             return self._why(line, error)
         moment = event.time.timestamp() if self._rfc3339 else event.time
         if moment > limit:
-            return f'"{settings.time}" is {_ahead(moment, limit)}'
+            return f'"{settings.time}" is {bad_lines.ahead(moment, limit)}'
         if everything is not None:
             whole.append(everything)
         return event
@@ -280,13 +262,13 @@ class Border:
         except (msgspec.DecodeError, RecursionError) as malformed:
             if "out of range" in str(error):
                 return f'"{self._settings.time}" is not finite, or another number is out of range'
-            return _no_json(line, malformed)
+            return bad_lines.no_json(line, malformed)
         if not isinstance(event, dict):
-            return f"not a JSON object; {_ONE_A_LINE}"
+            return f"not a JSON object; {bad_lines.ONE_A_LINE}"
         settings = self._settings
         for name in (settings.cid, settings.time):
             if name not in event:
-                return _no_field(name, "cid" if name == settings.cid else "time", event)
+                return bad_lines.no_field(name, "cid" if name == settings.cid else "time", event)
         cid = event[settings.cid]
         if type(cid) is int and not CID_RANGE[0] <= cid <= CID_RANGE[1]:
             return f'"{settings.cid}" does not fit 64 bits'
@@ -296,32 +278,6 @@ class Border:
         if self._rfc3339:
             return f'"{settings.time}" is not an RFC 3339 time with its offset from UTC'
         return f'"{settings.time}" is not a number'
-
-
-def _no_field(name: str, setting: str, event: dict[str, Any]) -> str:
-    """Say which field is not there, and which ones are, as one of them may be it."""
-    fields = ", ".join(f'"{each[:40]}"' for each in islice(event, FIELDS_NAMED))
-    more = ", ..." if len(event) > FIELDS_NAMED else ""
-    there = f" (it has {fields}{more}; [event] {setting} names the field)" if fields else ""
-    return f'no "{name}"{there}'
-
-
-def _no_json(line: bytes, error: Exception) -> str:
-    """Say what makes a line no JSON, and what may be meant."""
-    if line.startswith(b"\xef\xbb\xbf"):
-        return "not JSON: it begins with a byte order mark; save the file without"
-    if b"\0" in line[:4]:
-        return f"not JSON: {_UTF_16}"
-    return f"not JSON: {str(error).removeprefix('JSON is malformed: ')}; {_ONE_A_LINE}"
-
-
-def _ahead(moment: float, limit: float) -> str:
-    """Say how far a time is too far ahead, and which unit it may be in."""
-    text = f"{moment - limit:.0f} s further ahead than max_future allows"
-    for factor, unit in _UNITS.items():
-        if LIKELY <= moment / factor <= limit:
-            return f"{text}: it looks like {unit}, and is read as seconds"
-    return text
 
 
 def check_reads(settings: EventSettings, middleware: Middleware) -> None:

@@ -43,6 +43,7 @@ LAYERS = [
         "answer",
         "file_position",
         "appended_file",
+        "bad_lines",
         "border",
         "plain_events",
         "scan",
