@@ -220,8 +220,7 @@ class AppendedFile:
         if identity is None or not self._path.is_file() or self._path.stat().st_size < length:
             return  # what it is instead is found when it is open
         with self._path.open("rb") as file:
-            same = identity.head or os.fstat(file.fileno()).st_ino == identity.inode
-            if same and identity.begins_alike(file.fileno()):
+            if identity.begins_alike(file.fileno()):
                 return
         message = (
             f"{self._path}: begins otherwise than what was written up to the last checkpoint: it "
