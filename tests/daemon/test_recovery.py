@@ -81,7 +81,7 @@ def test_memory_counts_and_switches_outlive_a_kill(daemons: Daemons) -> None:
     kill(daemon)
     daemon = daemons.start(middleware=[ADJACENT, BLOCKED])
     assert daemon.get("/api/v1/middleware/blocked") == switched
-    assert "blocked: stays as it was switched: disabled (the file says enabled)" in daemon.log
+    assert "blocked: stays as it was switched: mode=disabled (the file says enabled)" in daemon.log
     assert "penstock middleware enable blocked" in daemon.log
     assert "adjacent: stays" not in daemon.log
     assert daemon.accept(event(7, 400) + event(3, 6))["first"] == "2.0"
@@ -165,7 +165,7 @@ def test_a_changed_table_holds_and_what_was_switched_elsewhere_stays(daemons: Da
     assert adjacent["offset"] == "2.0"
     assert (blocked["mode"], blocked["reason"]) == ("shadow", "trial")
     assert "window: 300.0 -> 10.0; its memory is kept" in daemon.log
-    assert "blocked: stays as it was switched: shadow" in daemon.log
+    assert "blocked: stays as it was switched: mode=shadow" in daemon.log
     daemon.accept(event(1, 12))
     daemon.settle()
     assert daemon.kept().decode() == event(1, 1) + event(1, 12)
