@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.running import RunningDaemon, write_configuration
+from tests.daemon.running import RunningDaemon, eventually, write_configuration
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -39,6 +39,7 @@ class Lives:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.daemon: RunningDaemon | None = None
+        self.block = 0
 
     def start(self, *sinks: dict[str, Any], options: tuple[str, ...] = (), **tables: Any) -> None:
         self.end()
@@ -53,9 +54,15 @@ class Lives:
 
     def post(self, body: bytes, *, settle: bool = True) -> None:
         assert self.daemon is not None
-        self.daemon.accept(body)
+        self.block = int(self.daemon.accept(body)["last"].partition(".")[0])
         if settle:
             self.daemon.settle()
+
+    def wait_until_saved(self) -> None:
+        """Wait for a checkpoint that has all that was posted."""
+        daemon = self.daemon
+        assert daemon is not None
+        eventually(lambda: daemon.stats()["journal"]["checkpoint"] >= self.block, "it is saved")
 
     def end(self) -> None:
         """Kill the daemon with all its processes."""
@@ -165,6 +172,7 @@ def test_killed_at_any_moment_with_its_file_moved_or_its_path_changed_each_event
             time.sleep(choice.random() * 0.1)  # any moment between two checkpoints, or in one
             moved = lives.directory / f"moved-{life}"
             if choice.randrange(3) == 0 and not moved.exists():
+                lives.wait_until_saved()  # one that was empty is not looked for under other names
                 (lives.directory / files[-1]).rename(moved)
                 files.insert(-1, moved.name)
         lives.end()
