@@ -107,7 +107,7 @@ class Intake:
         """Take up what the journal holds, then submissions until the queue is closed and empty."""
         try:
             self._recover()
-            while True:
+            while not self._stopping.is_set():  # behind one given back, the next leaves a hole
                 # Room first: what still waits in the queue can be withdrawn, what was taken cannot.
                 self._dispatcher.wait_for_room()
                 if not self._wait_for_space():
