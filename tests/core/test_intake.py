@@ -312,6 +312,26 @@ def test_what_was_accepted_is_not_accepted_again_where_a_repeated_one_cannot_be_
             again.result(0)
 
 
+def test_what_comes_behind_a_piece_that_was_given_back_at_a_stop_is_given_back_too(
+    durable: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = durable.journal.append
+    troubles = iter([StorageFull("no room")])
+
+    def full_once_as_it_stops(*entries: NewEntry) -> int:
+        if entries[0].kind == BLOCK and (trouble := next(troubles, None)):
+            durable.intake.stop()
+            raise trouble
+        return append(*entries)
+
+    monkeypatch.setattr(durable.journal, "append", full_once_as_it_stops)
+    pieces = [durable.queue.submit(lines(7)) for _ in range(2)]  # each makes a block of its own
+    assert durable.blocks() == []
+    for piece in pieces:
+        with pytest.raises(QueueClosed):
+            piece.result(0)
+
+
 def test_a_disk_that_does_not_answer_leaves_it_open_whether_it_was_accepted(
     durable: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
