@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from middleware import ConfigurationError, ContractError, Middleware, SharedMiddleware
 from middleware.declaration import check_declaration, check_instance
 from middleware.testing import check_contract
-from service.cli import main
+from tests.conftest import Command
 
 EVENTS = [{"cid": 1, "time": 0.0}]
 
@@ -155,26 +153,24 @@ def test_what_can_be_used_passes(cls: type[Middleware]) -> None:
 
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_a_command_says_it_in_a_line_and_starts_nothing(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, tmp_path: Path, penstock: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "reads_wrongly.py").write_text(
         "from middleware import Middleware\n"
         "class Severity(Middleware):\n"
         "    reads = ('severity')\n"
         "    def handle(self, event): return event\n"
     )
-    config = tmp_path / "penstock.toml"
-    config.write_text(
+    (tmp_path / "penstock.toml").write_text(
         '[[middleware]]\nname = "severe"\nuse = "reads_wrongly:Severity"\n'
         '[[sink]]\nname = "kept"\nuse = "ndjson"\nparams = { path = "kept.ndjson" }\n'
     )
-    done = CliRunner().invoke(main, [command, "--config", str(config)])
-    assert done.exit_code == 78
-    said = done.stderr if command == "check" else json.loads(done.stderr)["event"] + "\n"
-    assert said == (
-        f'{config}: middleware[0] "severe".use = "reads_wrongly:Severity": Severity: '
+    done = penstock(command, "--config", "penstock.toml")
+    assert done.returncode == 78
+    said = done.stderr.decode()
+    assert (said if command == "check" else json.loads(said)["event"] + "\n") == (
+        'penstock.toml: middleware[0] "severe".use = "reads_wrongly:Severity": Severity: '
         'reads must be a tuple of field names: write reads = ("severity",)\n'
     )
     assert list(tmp_path.glob("var*")) == []
