@@ -125,6 +125,7 @@ class Pipeline:
         self._guard = DeadlineGuard(self._dispatcher, self.links, self.host, deadline, self.fail)
         self._threads: list[Thread] = []
         self._intake_thread: Thread | None = None
+        self._taking_in = Lock()  # held while it starts: it may end before its thread is known
         self._drained = False
         self.ending = Ending()
 
@@ -220,7 +221,9 @@ class Pipeline:
            start has nothing to do again. Whether it was, ``saved`` tells.
         """
         self.queue.close()
-        if (intake := self._intake_thread) is None:
+        with self._taking_in:
+            intake = self._intake_thread
+        if intake is None:
             log.warning("stopping before every sink could be opened: nothing was taken in")
             self.queue.reject_waiting(QueueClosed("the daemon is stopping; this was not accepted"))
             return False
@@ -319,7 +322,8 @@ class Pipeline:
         """Open the sinks, let the checkpointer and the intake begin, then emit until stopped."""
         if open_sinks(self.emitter, self.intake, self.checkpointer, self._storage.recovered):
             self.checkpointer.start(self.fail)
-            self._intake_thread = start_thread("intake", self.intake.run, self.fail)
+            with self._taking_in:
+                self._intake_thread = start_thread("intake", self.intake.run, self.fail)
             self.emitter.run()
 
     def _wait_until_saved(self, go_on: Callable[[], bool]) -> None:

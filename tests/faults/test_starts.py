@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any, Final
 from unittest.mock import patch
 
 import pytest
 
+from service import threads
 from service.dead_letter_file import DeadLetterFile
 from service.errors import Interrupted, PipelineFailed
 from service.finishing import storage_to_start
 from service.signals import Stop
+from tests.daemon.running import eventually
 from tests.faults.one_process import OneProcess, accept, settle
 from tests.faults.stuck_sink import OPEN
 
@@ -164,4 +166,25 @@ def test_a_switched_open_that_hangs_ends_the_daemon_with_its_name_and_a_way_on(
     assert "penstock run --without odd" in str(failed.value)
     with one.life(odd, without=["odd"]) as pipeline:
         settle(pipeline)
+    assert one.kept == lines
+
+
+def test_an_intake_that_ends_before_its_thread_is_known_is_drained(
+    one: OneProcess,
+) -> None:
+    def start_thread(name: str, *how: Any) -> Thread:
+        thread = threads.start_thread(name, *how)
+        if name == "intake":  # a busy machine may run it to its end here
+            eventually(lambda: pipeline.queue.closed, "all inputs were read")
+            thread.join()
+        return thread
+
+    with patch("service.pipeline.start_thread", start_thread):
+        pipeline = one.pipeline(BLOCKED)
+        try:
+            pipeline.start()
+            lines = accept(pipeline, 2, 3)
+            assert pipeline.drain(lambda: True)
+        finally:
+            pipeline.stop()
     assert one.kept == lines
