@@ -132,6 +132,9 @@ class Missing(Enum):
 
 MISSING = Missing.MISSING
 
+CID_RANGE: Final = (-(2**63), 2**63 - 1)
+"""The points there are: what fits 64 bits."""
+
 
 class Middleware:
     """A step of the chain that remembers nothing from one event to the next.

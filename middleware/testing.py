@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 import msgspec
 import numpy as np
 
+from middleware.changed_event import check_changed
 from middleware.contract import MISSING, Batch, Event, Middleware, SharedMiddleware
 from middleware.declaration import check_declaration, check_instance
 from middleware.errors import ConfigurationError, ContractError
@@ -32,11 +33,15 @@ def check_contract(
 
     Each event has a ``cid`` (int64) and a ``time`` (finite). Raises ContractError that says what
     was broken, by which event, and what to do. That ``handle`` raises is an answer as well, for it
-    dead-letters the event; whoever else is asked must then raise, too.
+    dead-letters the event; whoever else is asked must then raise, too. Not at every event, though:
+    that would say nothing about the rest.
     """
     trial = _Trial(middleware_class, params, events)
     one_by_one = list(range(len(events) + 1))
     expected = trial.run(one_by_one, trial.ask_with_care)
+    if all(answer.verb == "raises" for answer in expected):
+        why = f"{expected[0]} at every event" if expected else "was given no events"
+        trial.fail(why, "correct it, or give it events that it takes")
 
     def compare(who: str, cuts: list[int], ask: _Ask, advice: str, **restoring: bool) -> None:
         answers = trial.run(cuts, ask, **restoring)
@@ -211,6 +216,11 @@ class _Trial:
             self.fail(what, "return the event, None, or a new dict", number)
         if dict(answer) == before:
             return _Answer("keeps")
+        try:
+            check_changed(answer, set(before))
+            msgspec.json.encode(dict(answer))
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            self.fail(f"handle returns what is no event: {error}", "correct it", number)
         if self.middleware_class.has_batch_form():
             what = "handle changes events, and there is a handle_batch, which cannot"
             self.fail(what, "remove handle_batch", number)

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from middleware.contract import MISSING, Middleware
+from middleware.contract import CID_RANGE, MISSING, Middleware
 from middleware.errors import ConfigurationError
 from service import bad_lines
 from service.block import Part
@@ -31,12 +31,16 @@ from service.settings import EventSettings
 
 Integers = NDArray[np.int64]
 
-CID_RANGE: Final = (-(2**63), 2**63 - 1)
-
 LARGEST_TIME: Final = sys.float_info.max
 
 FEW_BYTES: Final = 4_096
 """A block of no more than this is checked without columns."""
+
+FEW_LINES: Final = 32
+"""So many lines are read one by one where they cannot be read together."""
+
+PIECES: Final = 16
+"""Into so many pieces more lines are cut then: most of them can be read together."""
 
 _LINE_END, _OPEN, _CLOSE = b"\n{}"
 _Cid = Annotated[int, msgspec.Meta(ge=CID_RANGE[0], le=CID_RANGE[1])]
@@ -71,6 +75,12 @@ class Lines:
     decoded: Sequence[Any]
     bad: list[BadLine]
     whole: Sequence[dict[str, Any]] = ()
+
+    @classmethod
+    def unread(cls, payload: bytes, starts: Integers, stops: Integers) -> Lines:
+        """Return lines of which nothing but their places is known."""
+        nothing = np.empty(0)
+        return cls(payload, starts, stops, np.arange(len(stops)), stops, nothing, (), [])
 
     @property
     def accepted(self) -> int:
@@ -118,21 +128,35 @@ class Border:
     ) -> Lines:
         """Split, decode and check the lines of ``payload``, which ends with a line end.
 
-        Where not all can be read ``together``, or shall not, they are read one by one (slower):
+        Those that cannot be read ``together``, or shall not, are read one by one (slower):
         ``line_begins`` is then called with each row before, and may return why not to read it.
         Reading ends once more than ``most_bad`` lines are bad.
         """
-        view = np.frombuffer(payload, np.uint8)
-        stops = places(view, _LINE_END)
+        stops = places(np.frombuffer(payload, np.uint8), _LINE_END)
         starts = np.empty_like(stops)
         starts[:1] = 0
         starts[1:] = stops[:-1] + 1
+        lines = Lines.unread(payload, starts, stops)
         latest = self._latest(parts, len(stops))
-        lines = Lines(payload, starts, stops, np.arange(len(stops)), stops, _NO_TIMES, (), [])
-        if together and self._read_together(view, lines) and (lines.time <= latest).all():
-            return lines
-        self._read_one_by_one(lines, latest, line_begins, most_bad)
+        self._read_lines(lines, latest, line_begins, together=together, most_bad=most_bad)
         return lines
+
+    def _read_lines(
+        self,
+        lines: Lines,
+        latest: Any,
+        line_begins: Callable[[int], str | None] | None,
+        *,
+        together: bool,
+        most_bad: int,
+    ) -> None:
+        """Read lines together, else in pieces of which most may be, a few at last one by one."""
+        if together and self._read_together(lines) and (lines.time <= latest).all():
+            return
+        if together and len(lines.stops) > FEW_LINES:
+            self._read_in_pieces(lines, latest, line_begins, most_bad)
+        else:
+            self._read_one_by_one(lines, latest, line_begins, most_bad)
 
     def _struct(self, extra: list[tuple[str, str]]) -> type[msgspec.Struct]:
         settings = self._settings
@@ -153,9 +177,9 @@ class Border:
         assert len(latest) == lines, "a block of several parts knows its lines"  # noqa: S101 - invariant
         return latest
 
-    def _read_together(self, view: NDArray[np.uint8], lines: Lines) -> bool:
+    def _read_together(self, lines: Lines) -> bool:
         """Take all lines at once; answer no, with nothing taken, if any needs a look of its own."""
-        starts, stops = lines.starts, lines.stops
+        view, starts, stops = np.frombuffer(lines.payload, np.uint8), lines.starts, lines.stops
         if self._plain and (columns := self._plain.read(lines.payload, view, starts, stops)):
             lines.cid, lines.time = columns
             return True
@@ -201,6 +225,38 @@ class Border:
             times = [time.timestamp() for time in times]
         lines.time = np.fromiter(times, np.float64, count)
 
+    def _read_in_pieces(
+        self,
+        lines: Lines,
+        latest: Any,
+        line_begins: Callable[[int], str | None] | None,
+        most_bad: int,
+    ) -> None:
+        """Read piece by piece, so that one bad line costs a piece its speed, and not the block."""
+        count = len(lines.stops)
+        limits = np.broadcast_to(latest, count)
+        size = -(-count // PIECES)
+        pieces: list[Lines] = []
+        for first in range(0, count, size):
+            if len(lines.bad) > most_bad:
+                break
+            rows = slice(first, first + size)
+            starts, stops = lines.starts[rows], lines.stops[rows]
+            payload = lines.payload[starts[0] : stops[-1] + 1]
+            piece = Lines.unread(payload, starts - starts[0], stops - starts[0])
+            begins = _counting_from(first, line_begins)
+            left = most_bad - len(lines.bad)
+            self._read_lines(piece, limits[rows], begins, together=True, most_bad=left)
+            lines.bad += [BadLine(first + bad.row, bad.reason) for bad in piece.bad]
+            piece.rows += first
+            pieces.append(piece)
+        lines.rows = np.concatenate([piece.rows for piece in pieces])
+        lines.cid = np.concatenate([piece.cid for piece in pieces])
+        lines.time = np.concatenate([piece.time for piece in pieces])
+        if self._plain is None:
+            lines.decoded = [event for piece in pieces for event in piece.decoded]
+        lines.whole = [event for piece in pieces for event in piece.whole]
+
     def _read_one_by_one(
         self,
         lines: Lines,
@@ -245,7 +301,7 @@ class Border:
             event: Any = self._decoder.decode(line)
             everything = self._whole.decode(line) if self._whole is not None else None
         except (msgspec.DecodeError, RecursionError) as error:
-            return self._why(line, error)
+            return bad_lines.reason(line, error, settings)
         moment = event.time.timestamp() if self._rfc3339 else event.time
         if moment > limit:
             return f'"{settings.time}" is {bad_lines.ahead(moment, limit)}'
@@ -253,39 +309,16 @@ class Border:
             whole.append(everything)
         return event
 
-    def _why(self, line: bytes, error: Exception) -> str:
-        """Say in the producer's words why the line could not be decoded."""
-        if isinstance(error, RecursionError):
-            return "nested too deeply"
-        try:
-            event = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError) as malformed:
-            if "out of range" in str(error):
-                return f'"{self._settings.time}" is not finite, or another number is out of range'
-            return bad_lines.no_json(line, malformed)
-        if not isinstance(event, dict):
-            return f"not a JSON object; {bad_lines.ONE_A_LINE}"
-        settings = self._settings
-        for name in (settings.cid, settings.time):
-            if name not in event:
-                return bad_lines.no_field(name, "cid" if name == settings.cid else "time", event)
-        cid = event[settings.cid]
-        if type(cid) is int and not CID_RANGE[0] <= cid <= CID_RANGE[1]:
-            return f'"{settings.cid}" does not fit 64 bits'
-        # Of two equal keys the first may be the wrong one: the path in the error tells.
-        if type(cid) is not int or f"`$.{settings.cid}`" in str(error):
-            return f'"{settings.cid}" is not an integer'
-        if self._rfc3339:
-            return f'"{settings.time}" is not an RFC 3339 time with its offset from UTC'
-        return f'"{settings.time}" is not a number'
-
 
 def check_reads(settings: EventSettings, middleware: Middleware) -> None:
     """Raise ConfigurationError for a field that the middleware knows by another name."""
     Border(settings, [name for name in middleware.reads if name not in {"cid", "time"}])
 
 
-_NO_TIMES: NDArray[np.float64] = np.empty(0)
+def _counting_from(
+    first: int, line_begins: Callable[[int], str | None] | None
+) -> Callable[[int], str | None] | None:
+    return line_begins and (lambda row: line_begins(first + row))
 
 
 def _is_utf8(payload: bytes) -> bool:

@@ -6,7 +6,6 @@ or in the state host, and applies the answer.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -16,9 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from middleware.changed_event import check_changed
 from middleware.contract import MISSING, Batch, Event, Mask
 from service.answer import Answer, Failure
-from service.border import CID_RANGE, Border, Integers, Lines
+from service.border import Border, Integers, Lines
 from service.chain import Mode, Step
 from service.settings import EventSettings
 
@@ -245,18 +245,8 @@ class Passage:
 
 
 def _check(event: Event, seen: set[str], settings: EventSettings) -> None:
-    """Raise ValueError or TypeError unless a changed event still has its point and its time."""
+    """Raise ValueError or TypeError unless what a step made of an event can be passed on."""
     for name, known_as in ((settings.cid, "cid"), (settings.time, "time")):
         if name not in {"cid", "time"} and name in event:
             raise ValueError(f'a middleware knows its "{name}" as "{known_as}"')
-    for name in ("cid", "time"):
-        if name in seen and name not in event:
-            raise ValueError(f'it has no "{name}"')
-    cid = event.get("cid", 0)
-    if not isinstance(cid, int) or isinstance(cid, bool):
-        raise TypeError('its "cid" is not an integer')
-    if not CID_RANGE[0] <= cid <= CID_RANGE[1]:
-        raise ValueError('its "cid" does not fit 64 bits')
-    time = event.get("time", 0.0)
-    if not isinstance(time, (int, float)) or isinstance(time, bool) or not math.isfinite(time):
-        raise TypeError('its "time" is not a finite number')
+    check_changed(event, seen)

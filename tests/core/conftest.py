@@ -19,5 +19,7 @@ def blocks_of_either_size(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param:
             patch.setattr(border, "FEW_BYTES", 0)
+            patch.setattr(border, "FEW_LINES", 1)
+            patch.setattr(border, "PIECES", 2)
             patch.setattr(scan, "LEAST_BYTES", 0)
         yield

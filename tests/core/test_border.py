@@ -102,6 +102,24 @@ def test_a_bad_line_has_its_reason_and_stops_nothing_around_it(bad: bytes, reaso
     assert lines.line(1) == bad
 
 
+def test_one_bad_line_costs_the_others_of_a_large_block_nothing() -> None:
+    asked: list[int] = []
+    good = [line(number, float(number)) for number in range(2_000)]
+    payload = b"".join([*good[:1_234], b"bad\n", *good[1_234:]])
+    lines = Border(EVENTS, ["text"]).read(payload, (), asked.append)
+    assert [bad.row for bad in lines.bad] == [1_234]
+    assert lines.cid.tolist() == [event.cid for event in lines.decoded] == list(range(2_000))
+    assert lines.line(int(lines.rows[1_500])) == good[1_500][:-1]
+    assert 1_234 in asked
+    assert len(asked) <= 32, "the others were read together"
+
+
+def test_reading_ends_soon_after_so_many_bad_lines() -> None:
+    payload = GOOD + 5_000 * b"bad\n" + GOOD
+    lines = Border(EVENTS).read(payload, (), most_bad=10)
+    assert [bad.row for bad in lines.bad] == list(range(1, 12))
+
+
 def test_one_object_over_two_lines_is_two_bad_lines() -> None:
     lines = read(GOOD + b'{"cid":1,\n"time":2}\n' + GOOD)
     assert [bad.row for bad in lines.bad] == [1, 2]

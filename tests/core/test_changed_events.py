@@ -121,6 +121,9 @@ def test_epoch_time_stays_as_spelt_until_it_is_changed() -> None:
         ({"add": {"time": 10**400}}, "too large"),
         ({"add": {"text": "\ud800"}}, "is not valid"),
         ({"add": {"bad": object()}}, "object"),
+        ({"add": {"bad": float("nan")}}, 'its "bad" is nan, which JSON cannot hold'),
+        ({"add": {"bad": [1.0, -float("inf")]}}, 'its "bad" holds what is -inf'),
+        ({"add": {"bad": {"of": {"a", "b"}}}}, 'its "bad" holds what is a set, whose order is'),
     ],
 )
 def test_a_changed_event_that_is_none_any_more_is_a_dead_letter(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from middleware.contract import CID_RANGE
 from service import passage
 from service.answer import NO_BLAME
-from service.border import CID_RANGE
 from service.passage import DeadLetter, Result
 from service.progress import Lane
 from service.runner import ChainRunner

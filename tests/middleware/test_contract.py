@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,7 +98,6 @@ class Needs(Middleware):
 def test_what_keeps_the_contract_passes(middleware_class: type[Middleware]) -> None:
     check_contract(middleware_class, {}, EVENTS)
     check_contract(middleware_class, {}, [*EVENTS, {"cid": 1, "time": 99}])
-    check_contract(middleware_class, {}, [])
 
 
 @pytest.mark.parametrize("refresh", ["seen", "kept"])
@@ -170,6 +170,33 @@ def test_returning_something_else() -> None:
             return True  # type: ignore[return-value]
 
     assert "handle returns bool" in breach(SaysYes)
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ({"cid": 1}, 'it has no "time"'),
+        ({"cid": "1", "time": 0.0}, 'its "cid" is not an integer'),
+        ({"cid": 1, "time": 0.0, "tags": {"a"}}, 'its "tags" is a set'),
+        ({"cid": 1, "time": 0.0, "share": math.nan}, 'its "share" is nan'),
+        ({"cid": 1, "time": 0.0, "at": object()}, "Encoding objects of type object is unsupported"),
+    ],
+)
+def test_returning_what_is_no_event_any_more(made: dict[str, Any], problem: str) -> None:
+    class Makes(Middleware):
+        def handle(self, event: Event) -> Event | None:
+            return made if event["cid"] else event
+
+    assert f"handle returns what is no event: {problem}" in breach(Makes)
+
+
+def test_raising_at_every_event_or_being_asked_about_none() -> None:
+    class Broken(Middleware):
+        def handle(self, event: Event) -> Event | None:
+            raise KeyError(event["cid"])
+
+    assert "Broken: raises KeyError at every event" in breach(Broken)
+    assert "Odd: was given no events" in breach(Odd, events=[])
 
 
 def test_counting_what_is_no_integer() -> None:
