@@ -21,6 +21,7 @@ from service.border import check_reads
 from service.chain import WAYS_ON, ChainVersion, Mode, Step
 from service.claims import conflicts
 from service.event_queue import EventQueue
+from service.last_calls import LastCalls
 from service.outlet import Outlet
 from service.settings import BlockSettings, EventSettings, PartSettings, Settings, SinkSettings
 from service.settings_file import PARTS, Kind, SettingsFile, Table
@@ -72,19 +73,25 @@ def configured_chain(settings: Settings) -> ChainVersion:
     return ChainVersion(1, tuple(steps))
 
 
-def configured_sinks(settings: Settings) -> dict[str, Outlet]:
+def configured_sinks(settings: Settings, last_calls: LastCalls) -> dict[str, Outlet]:
     """Return the sinks by name, not yet open; raises ConfigurationError."""
     problems = _Problems()
     sinks = _sinks(problems, settings.event, _tables("sink", settings.sink))
     problems.tell()
+    for name, outlet in sinks.items():
+        outlet.note = last_calls.caller(name, outlet.sink)
     return sinks
 
 
-def configured_sources(settings: Settings, surroundings: Surroundings) -> list[Source]:
+def configured_sources(
+    settings: Settings, surroundings: Surroundings, last_calls: LastCalls
+) -> list[Source]:
     """Return the sources, not yet started; raises ConfigurationError."""
     problems = _Problems()
     sources = _sources(problems, surroundings, _tables("source", settings.source))
     problems.tell()
+    for source in sources:
+        source.note = last_calls.caller(source.name, source)
     return sources
 
 

@@ -90,7 +90,9 @@ class Daemon:
             scheduler=self._scheduler,
             mounts=self._mounts,
         )
-        self._sources: list[Source] = configured_sources(settings, surroundings)
+        self._sources: list[Source] = configured_sources(
+            settings, surroundings, self._pipeline.last_calls
+        )
         self.operation.sources = self._sources
         self._queue_server = QueueServer(
             self._pipeline.queue, self._pipeline.runtime_directory, directory / "queue.json"

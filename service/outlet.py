@@ -17,6 +17,7 @@ import msgspec
 from middleware.errors import ConfigurationError, in_words
 from middleware.loading import raised_at
 from service.errors import OutcomeUnknown, PipelineFailed, RecordRefused, SinkFailed
+from service.last_calls import Note, ignore
 from service.sinks.sink import Emission, Sink
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Outlet:
     sink: Sink
     refused_die: bool = False
     name: str = ""
+    note: Note = ignore
+    """Notes which method of the sink is running, for the start after one that ends the process."""
     settled: int = 0
     """The last block that it held for good when it was opened; it is asked to write none before."""
     _calls: dict[int, tuple[str, float]] = field(default_factory=dict)
@@ -133,6 +136,7 @@ class Outlet:
     @contextmanager
     def _calling(self, method: str) -> Iterator[None]:
         self._calls[get_ident()] = (method, time.monotonic())
+        self.note(method)
         try:
             yield
         except (OSError, SinkFailed, PipelineFailed):
@@ -146,6 +150,7 @@ class Outlet:
             raise SinkFailed(self._fault(f"{what} ({raised_at(error)})")) from error
         finally:
             del self._calls[get_ident()]
+            self.note(next((other for other, _ in self._calls.copy().values()), ""))
 
     def _fault(self, what: str) -> str:
         return (

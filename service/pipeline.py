@@ -20,6 +20,7 @@ from service.errors import NotAccepted, PipelineFailed, QueueClosed, StorageFull
 from service.event_queue import EventQueue
 from service.guardian import DeadlineGuard, StateKeeper
 from service.intake import Intake
+from service.last_calls import LastCalls
 from service.opening import open_sinks
 from service.origins import Origins
 from service.runtime_directory import new_runtime_directory
@@ -72,13 +73,12 @@ class Pipeline:
         """
         self.settings = settings
         self.problem: str | None = None
-        self._failed, self._patient = failed, patient
-        self._storage = storage
-        recovered = storage.recovered
-        checkpoint = recovered.checkpoint
+        self._failed, self._patient, self._storage = failed, patient, storage
+        recovered, checkpoint = storage.recovered, storage.recovered.checkpoint
         start, chain = recovered.start, recovered.start.chain
         self._runtime = new_runtime_directory(settings.state.directory)
         self.runtime_directory = Path(self._runtime.name)
+        self.last_calls = LastCalls(settings.state.directory)
         self._problem_lock = Lock()
         steps = [step.name for step in chain.steps]
         self.statistics = Statistics(steps, checkpoint.statistics if checkpoint else None)
@@ -98,7 +98,7 @@ class Pipeline:
         )
         self.intake.start_from(start)
         self.emitter = Emitter(
-            configured_sinks(settings),
+            configured_sinks(settings, self.last_calls),
             storage.dead_letters,
             Origins(checkpoint.origins if checkpoint else None),
             self.statistics,
@@ -126,8 +126,7 @@ class Pipeline:
         self._threads: list[Thread] = []
         self._intake_thread: Thread | None = None
         self._taking_in = Lock()  # held while it starts: it may end before its thread is known
-        self._drained = False
-        self.ending = Ending()
+        self._drained, self.ending = False, Ending()
 
     @property
     def remembers(self) -> bool:
@@ -272,6 +271,7 @@ class Pipeline:
         if done:
             end("the sinks", self.emitter.close)
             end("the journal", self._storage.journal.close)
+        self.last_calls.remove()
         self._runtime.cleanup()
 
     def waits_for(self) -> str:
@@ -307,8 +307,8 @@ class Pipeline:
             raise NotAccepted("the daemon is still recovering; switch again in a moment")
         if params is not None:
             step = self.intake.chain.switched(name, params=params).step(name)
-            deadline = self.settings.workers.deadline
-            try_out(step, self.settings.event, self.runtime_directory, deadline)
+            event, deadline = self.settings.event, self.settings.workers.deadline
+            try_out(step, event, self.runtime_directory, deadline)
 
         what = partial(ChainVersion.switched, name=name, mode=mode, params=params, reset=reset)
         made = partial(what, reason=reason, when=time.time())

@@ -125,7 +125,7 @@ def process(
             pipeline.intake.references,
             patient=False,
         )
-        sources = configured_sources(settings, surroundings)
+        sources = configured_sources(settings, surroundings, pipeline.last_calls)
 
         save = _every(settings.state.checkpoint_interval, pipeline.checkpoint)
         flush = _every(FLUSH, lambda: _flush(pipeline, storage))

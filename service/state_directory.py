@@ -23,6 +23,7 @@ from service.free_space import FreeSpace
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.journal.unkept import UnkeptJournal
+from service.last_calls import tell_last_calls
 from service.privacy import keep_private, open_lock
 from service.recovery import NO_EXCLUSIONS, Exclusions, Recovered, adopt, forget, recover
 from service.runtime_directory import remove_earlier
@@ -152,6 +153,7 @@ def lock_directory(
     with suppress(OSError):  # a full disk: the lock is held, only who holds it cannot be told
         os.ftruncate(lock.fileno(), 0)
         os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+    tell_last_calls(directory)
     remove_earlier(directory)
     return lock
 

@@ -35,6 +35,7 @@ LAYERS = [
         "garbage",
         "free_space",
         "standard_output",
+        "last_calls",
     },
     {"chain"},
     {"block", "own_code"},

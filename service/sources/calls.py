@@ -50,6 +50,7 @@ def _begin(source: Source, method: str) -> Thread:
 
 
 def _call(source: Source, method: str) -> None:
+    source.note(method)
     try:
         getattr(source, method)()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - of whatever kind
@@ -61,6 +62,8 @@ def _call(source: Source, method: str) -> None:
     else:
         if source.problem == _late(source, method):
             source.problem = None
+    finally:
+        source.note("")
 
 
 def _late(source: Source, method: str) -> str:

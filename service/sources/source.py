@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from service.block import FileRange, Receipt, Submission
 from service.event_queue import EventQueue
+from service.last_calls import Note, ignore
 from service.settings import Settings
 from service.sources.mount import Mount
 from service.threads import start_thread
@@ -58,6 +59,7 @@ class Source:
         self.params = params
         self.surroundings = surroundings
         self.finished = Event()
+        self.note: Note = ignore
 
     def reads(self) -> Collection[Path | str]:
         """Return the files, or the name of the stream, that it reads."""

@@ -8,6 +8,8 @@ import socket
 import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ from pathlib import Path
 from service.sinks.sink import Sink
 
 def bad(method):
-    return Path("bad").exists() and Path("bad").read_text() == method
+    told = Path("bad").read_text() if Path("bad").exists() else ""
+    if told == "exit " + method:
+        os._exit(3)
+    return told == method
 
 class BadSink(Sink):
     def open(self, position):
@@ -76,7 +81,7 @@ def test_a_write_that_raises_holds_the_stream_back_and_is_named_until_it_is_mend
     eventually(lambda: daemon.stats()["sinks"], "the sink is named")
     told = daemon.stats()["sinks"]["ill"]
     assert "BadSink.write raised ValueError: out of ink" in told
-    assert "bad_sink.py:19" in told
+    assert "bad_sink.py:22" in told
     assert "penstock run --without ill" in told
     assert daemon.stats()["in_flight"] == 1
     assert "BadSink.write raised ValueError" in daemon.log
@@ -106,6 +111,31 @@ def test_a_write_that_hangs_is_told_keeps_no_stop_waiting_and_the_next_start_goe
     again.wait_until_ready()
     assert again.kept() == EVENT.encode()
     assert totals_agree(again.stats())
+
+
+@pytest.mark.parametrize("method", ["open", "write"])
+def test_a_sink_that_ends_the_process_is_named_by_the_next_start(
+    start_daemon: StartDaemon, bad_sink: list[dict[str, Any]], tmp_path: Path, method: str
+) -> None:
+    (tmp_path / "bad").write_text(f"exit {method}")
+    daemon = start_daemon(ready=False, sink=bad_sink)
+    if method == "write":
+        with suppress(OSError, HTTPException):  # its answer may go with the process
+            daemon.accept(EVENT)
+    assert daemon.wait() == 3
+    again = start_daemon(ready=False, sink=bad_sink)
+    assert again.wait() == 3
+    assert (
+        f'the last run ended in {method}() of \\"ill\\": unless it was killed, that class ended '
+        "it; mend the class, or go on without it: penstock run --without ill"
+    ) in again.log
+    (tmp_path / "bad").unlink()
+    mended = start_daemon(sink=bad_sink)
+    assert f"the last run ended in {method}" in mended.log
+    assert mended.stop() == 0
+    assert mended.kept() == (EVENT.encode() if method == "write" else b"")
+    well = start_daemon(sink=bad_sink)
+    assert "the last run ended" not in well.log
 
 
 @pytest.mark.parametrize("method", ["position", "flush"])

@@ -13,6 +13,7 @@ from tests.daemon.running import eventually
 pytestmark = pytest.mark.timeout(60)
 
 BAD_SOURCE = """
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ class BadSource(Source):
         if how[0] == method:
             if how[1] == "exits":
                 sys.exit(4)
+            if how[1] == "ends":
+                os._exit(4)
             Path("hangs").touch()
             while Path("bad").exists():
                 time.sleep(0.01)
@@ -84,6 +87,16 @@ def test_a_method_that_exits_is_named_and_ends_nothing(
     assert f"{method}() raised SystemExit: 4 (at " in daemon.log
     assert "penstock run --without ill" in daemon.log
     assert "Traceback" not in daemon.log
+
+
+def test_a_start_that_ends_the_process_is_named_by_the_next_one(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "bad").write_text("start ends")
+    assert start_daemon(ready=False, source=SOURCES).wait() == 4
+    daemon = start_daemon(source=SOURCES, options=["--without", "ill"])
+    assert 'the last run ended in start() of \\"ill\\"' in daemon.log
+    assert daemon.stop() == 0
 
 
 def test_a_stop_that_hangs_does_not_keep_the_daemon(
