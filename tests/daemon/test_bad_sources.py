@@ -94,7 +94,8 @@ def test_a_start_that_ends_the_process_is_named_by_the_next_one(
 ) -> None:
     (tmp_path / "bad").write_text("start ends")
     assert start_daemon(ready=False, source=SOURCES).wait() == 4
-    daemon = start_daemon(source=SOURCES, options=["--without", "ill"])
+    (tmp_path / "bad").write_text("nothing ends")
+    daemon = start_daemon(source=SOURCES)
     assert 'the last run ended in start() of \\"ill\\"' in daemon.log
     assert daemon.stop() == 0
 
