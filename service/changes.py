@@ -107,7 +107,7 @@ def told_memory(now: Step, step: Step) -> str:
         loaded = load_middleware(step.use)
         old, new = loaded.parse_params(now.params), loaded.parse_params(step.params)
         kept = not issubclass(loaded, SharedMiddleware) or loaded.keeps_memory(old, new)
-    except Exception:  # noqa: BLE001 - a class that knows the params of before no more, or is odd
+    except (Exception, SystemExit):  # noqa: BLE001 - of a class that knows them no more, or is odd
         return "; its memory is handed to it as it is"
     return "; its memory is kept" if kept else "; its memory is emptied: it is one of other params"
 
@@ -222,7 +222,7 @@ def _as_in_file(table: Step) -> dict[str, Any]:
     try:
         parsed = load_middleware(table.use).parse_params(table.params)
         defaults = parsed.model_dump(mode="json")
-    except Exception:  # noqa: BLE001 - a class may do anything; the defaults are only to be told
+    except (Exception, SystemExit):  # noqa: BLE001 - of a class; the defaults are only to be told
         defaults = {}
     return {**defaults, **table.params}
 

@@ -88,7 +88,7 @@ class Written:
         """Have a task write, or say that it could not; returns this."""
         try:
             task.service()
-        except Exception:
+        except BaseException:
             log.exception("unexpected error at %s", task.request.path)
             self._pieces.clear()
             task.request.error = InternalServerError("an unexpected error")

@@ -253,7 +253,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
             body = request.get_body_stream().read()
             request.close()  # of a large body, once is enough
             reply = mount(Request(request.command, body, request.headers.get("IDEMPOTENCY_KEY")))
-        except Exception:
+        except BaseException:
             log.exception("unexpected error at %s", request.path)
             reply = Answer.of(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error"))
         if isinstance(reply, Later):
@@ -268,7 +268,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
         written = Written(self)
         try:
             answer = reply.answer() if isinstance(reply, Later) else reply
-        except Exception:
+        except BaseException:
             log.exception("unexpected error at %s", request.path)
             answer = Answer.of(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error"))
         return written.take(AnswerTask(written, request, answer))

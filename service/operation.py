@@ -12,8 +12,7 @@ from threading import Lock
 from typing import Any
 
 from middleware.errors import ConfigurationError
-from service.chain import Mode
-from service.changes import told_memory
+from service.chain import Mode, Step
 from service.errors import NotAccepted
 from service.pipeline import Pipeline
 from service.sources.source import Source
@@ -93,21 +92,7 @@ class Operation:
         ``switched`` tells for "mode", "reset" and each "params.NAME" when and why it was switched
         last, across starts.
         """
-        step = self._pipeline.intake.chain.step(name)
-        return {
-            "name": step.name,
-            "use": step.use,
-            "mode": step.mode,
-            "params": dict(step.params),
-            "shared": step.shared,
-            "resets": step.resets,
-            "offset": step.since,
-            "reason": step.reason,
-            "switched": {
-                what: {"offset": each.since, "time": each.time, "reason": each.reason}
-                for what, each in step.switches.items()
-            },
-        }
+        return _description(self._pipeline.intake.chain.step(name))
 
     def switch(
         self,
@@ -125,15 +110,15 @@ class Operation:
         """
         if reset and not self._pipeline.intake.chain.step(name).shared:
             raise ConfigurationError(f"{name} remembers nothing, so there is nothing to reset")
-        before = self._pipeline.intake.chain.step(name)
         with self._alone(name) if params is not None else nullcontext():
-            step = self._pipeline.switch(name, mode=mode, params=params, reset=reset, reason=reason)
+            step, memory = self._pipeline.switch(
+                name, mode=mode, params=params, reset=reset, reason=reason
+            )
         shown = " ".join(f"{key}={json.dumps(value)}" for key, value in step.params.items())
         what = "reset" if reset else f"{step.mode} with {shown}" if shown else str(step.mode)
         why = reason or "no reason given"
-        memory = "" if params is None else told_memory(before, step)
         log.info("%s: %s from offset %s on (%s)%s", name, what, step.since, why, memory)
-        return self.describe(name)
+        return _description(step)
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
@@ -180,3 +165,21 @@ class Operation:
             missed_ticks=self.missed_ticks,
             uptime=round(time.monotonic() - self._began, 3),
         )
+
+
+def _description(step: Step) -> dict[str, Any]:
+    """Return a step as operators see it."""
+    return {
+        "name": step.name,
+        "use": step.use,
+        "mode": step.mode,
+        "params": dict(step.params),
+        "shared": step.shared,
+        "resets": step.resets,
+        "offset": step.since,
+        "reason": step.reason,
+        "switched": {
+            what: {"offset": each.since, "time": each.time, "reason": each.reason}
+            for what, each in step.switches.items()
+        },
+    }

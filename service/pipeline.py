@@ -296,27 +296,27 @@ class Pipeline:
         params: Mapping[str, Any] | None = None,
         reset: bool = False,
         reason: str = "",
-    ) -> Step:
-        """Switch one step; return it as it is from its offset ``since`` on.
+    ) -> tuple[Step, str]:
+        """Switch one step; return it as it is from its offset ``since`` on, and a sentence's end.
 
-        Raises KeyError for an unknown name, ConfigurationError for wrong parameters, NotAccepted
-        when it cannot be kept. Parameters are tried out first: what cannot be opened must not reach
-        the workers.
+        That tells what becomes of its memory if it gets ``params``. Raises KeyError for an unknown
+        name, ConfigurationError for wrong parameters, NotAccepted when it cannot be kept.
+        Parameters are tried out first: what cannot be opened must not reach the workers.
         """
         if not self.intake.recovered.wait(RECOVERY_LIMIT):
             raise NotAccepted("the daemon is still recovering; switch again in a moment")
+        memory = ""
         if params is not None:
-            step = self.intake.chain.switched(name, params=params).step(name)
-            event, deadline = self.settings.event, self.settings.workers.deadline
-            try_out(step, event, self.runtime_directory, deadline)
-
+            step, deadline = self.intake.chain.step(name), self.settings.workers.deadline
+            memory = try_out(step, params, self.settings.event, self.runtime_directory, deadline)
         what = partial(ChainVersion.switched, name=name, mode=mode, params=params, reset=reset)
         made = partial(what, reason=reason, when=time.time())
         try:
-            return self.intake.switch(lambda chain, at: made(chain, since=str(at))).step(name)
+            chain = self.intake.switch(lambda chain, at: made(chain, since=str(at)))
         except PipelineFailed as error:
             self.fail(str(error))
             raise
+        return chain.step(name), memory
 
     def _emit(self) -> None:
         """Open the sinks, let the checkpointer and the intake begin, then emit until stopped."""

@@ -60,16 +60,17 @@ class Door:
     host = ""
 
 
-Serve = Callable[[Mount], HttpServer]
+Serve = Callable[..., HttpServer]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Return what starts a server with a mount at /desk and an app that answers at /app."""
+    """Return what starts a server with a mount at /desk and an app at /app, /large and /fail."""
     with ExitStack() as stack:
 
-        def start(mount: Mount) -> HttpServer:
+        def start(mount: Mount, fail: Callable[[], str] = lambda: "") -> HttpServer:
             app = Flask(__name__)
+            app.add_url_rule("/fail", "fail", fail)
             app.add_url_rule("/large", "large", lambda: "x" * 2**22, methods=["POST"])
             app.add_url_rule("/app", "app", lambda: "app", methods=["GET", "POST"])
             settings = Settings.model_validate(
@@ -239,12 +240,13 @@ def test_an_answer_goes_to_nobody_when_its_producer_went_away(serve: Serve) -> N
         assert read_bodies(connection, 1) == [b"here!"]
 
 
+@pytest.mark.parametrize("raised", [RuntimeError("boom"), SystemExit("boom")])
 @pytest.mark.parametrize("later", [False, True])
 def test_a_mount_that_raises_answers_500_and_the_connection_or_the_next_one_goes_on(
-    serve: Serve, caplog: pytest.LogCaptureFixture, later: bool
+    serve: Serve, caplog: pytest.LogCaptureFixture, later: bool, raised: BaseException
 ) -> None:
     def fail() -> Answer:
-        raise RuntimeError("boom")
+        raise raised
 
     def mount(request: Request) -> Answer | Later:
         if request.body == b"well":
@@ -262,6 +264,23 @@ def test_a_mount_that_raises_answers_500_and_the_connection_or_the_next_one_goes
             assert connection.getresponse().status == status
             connection.close()
     assert "boom" in caplog.text
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("boom"), SystemExit("boom")])
+def test_an_app_that_raises_answers_500_and_its_request_is_no_longer_at_work(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, raised: BaseException
+) -> None:
+    def fail() -> str:
+        raise raised
+
+    monkeypatch.setattr(http_server, "AT_WORK", 1)
+    server = serve(lambda _: Answer("200 OK", [], b"well"), fail)
+    for method, path, status in (("GET", "/fail", 500), ("POST", "/desk", 200)):
+        address = server.address.split(":")
+        connection = HTTPConnection(address[0], int(address[1]), timeout=5)
+        connection.request(method, path, b"")
+        assert connection.getresponse().status == status
+        connection.close()
 
 
 def test_a_head_request_gets_no_body(serve: Serve) -> None:

@@ -170,3 +170,35 @@ class OpenDoesOdd(Once):
             sys.exit(6)
         elif self.params.odd == "raise":
             raise ValueError("odd")
+
+
+class ChecksOdd(Once):
+    """Exits, hangs or leaves a note as its parameters are checked, or its memory is asked about."""
+
+    class Params(Where):
+        """``at`` is where, ``odd`` what to do there; ``note`` gets a line for each process."""
+
+        at: str = ""
+        odd: str = ""
+        note: Path | None = None
+
+        @model_validator(mode="after")
+        def _checked(self) -> Self:
+            self.be_odd("check")
+            return self
+
+        def be_odd(self, where: str) -> None:
+            if self.note is not None:
+                with self.note.open("a") as note:
+                    print(os.getpid(), file=note)
+            if self.at == where and self.odd == "hang":
+                Forever().wait()
+            elif self.at == where:
+                sys.exit(6)
+
+    @classmethod
+    def keeps_memory(cls, before: BaseModel, after: BaseModel) -> bool:
+        assert isinstance(before, cls.Params)
+        assert isinstance(after, cls.Params)
+        after.be_odd("memory")
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -311,16 +312,76 @@ def test_what_an_open_does_at_a_switch_is_found_out_apart(
 def test_an_open_that_hangs_is_ended_at_the_deadline(one: OneProcess) -> None:
     (hangs,) = configured_chain(one.settings(step(one, "OpenDoesOdd", odd="hang"))).steps
     with pytest.raises(ConfigurationError, match=r"longer than workers.deadline \(0.5 s\)"):
-        try_out(hangs, EventSettings(), one.directory, 0.5)
+        try_out(hangs, {}, EventSettings(), one.directory, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("at", "odd", "why"),
+    [
+        ("check", "sys.exit", "ChecksOdd cannot check its parameters: SystemExit: 6"),
+        ("check", "hang", "its Params or its __init__() took longer than workers.deadline"),
+        ("memory", "hang", "its keeps_memory() took longer than workers.deadline"),
+    ],
+)
+def test_what_a_class_does_as_params_are_checked_at_a_switch_is_found_out_apart(
+    one: OneProcess, at: str, odd: str, why: str
+) -> None:
+    with one.life(step(one, "ChecksOdd"), workers={"count": 1, "deadline": 0.5}) as pipeline:
+        with pytest.raises(ConfigurationError) as refused:
+            Operation(pipeline).switch("odd", "", params={"at": at, "odd": odd})
+        assert why in str(refused.value)
+        lines = accept(pipeline, 1, 2)
+        settle(pipeline)
+        assert pipeline.intake.chain.number == 1
+    assert one.kept == lines
+
+
+def test_a_keeps_memory_that_exits_stands_in_no_switchs_way(
+    one: OneProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), one.life(step(one, "ChecksOdd")) as pipeline:
+        told = Operation(pipeline).switch("odd", "", params={"at": "memory"})
+        assert told["params"]["at"] == "memory"
+    assert "its memory is handed to it as it is" in caplog.text
+
+
+def test_params_are_checked_in_other_processes_than_the_daemon(one: OneProcess) -> None:
+    note = one.directory / "note"
+    with one.life(step(one, "ChecksOdd")) as pipeline:
+        operation = Operation(pipeline)
+        operation.switch("odd", "", params={"note": str(note)})
+        operation.switch("odd", "", params={"bad": True})
+        operation.switch("odd", "", mode=Mode.SHADOW)
+        assert str(os.getpid()) not in note.read_text().split()
+
+
+def test_a_switch_answers_its_own_offset_also_where_another_one_follows_at_once(
+    one: OneProcess,
+) -> None:
+    with one.life(step(one, "Once")) as pipeline:
+        switch = pipeline.switch
+
+        def overtaken(name: str, **change: Any) -> Any:
+            done = switch(name, **change)
+            accept(pipeline, 1)
+            switch(name, mode=Mode.DISABLED, reason="the other one")
+            return done
+
+        accept(pipeline, 1)
+        with patch.object(pipeline, "switch", overtaken):
+            told = Operation(pipeline).switch("odd", "the first", mode=Mode.SHADOW)
+        assert (told["mode"], told["offset"]) == (Mode.SHADOW, "2.0")
+        assert told["reason"] == "the first"
 
 
 def test_what_is_tried_out_keeps_no_other_switch_waiting(one: OneProcess) -> None:
     began, end = Event(), Event()
 
-    def slow(tried: Step, *_: object) -> None:
+    def slow(tried: Step, *_: object) -> str:
         if tried.name == "odd":
             began.set()
             assert end.wait(LIMIT)
+        return ""
 
     other = {"name": "other", "use": "adjacent"}
     with (
