@@ -14,7 +14,7 @@ from typing import Final, Literal
 import apsw
 
 from service.disk import sync_directory
-from service.errors import PipelineFailed, QueueClosed
+from service.errors import NotAccepted, PipelineFailed, QueueClosed
 from service.privacy import make_file
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class Database:
     """A connection that one thread at a time uses.
 
     OSError when the disk is full, cannot be read or written, or (EAGAIN) another connection is too
-    busy: what was asked did not happen. PipelineFailed when the file is damaged. QueueClosed while
-    it is not open.
+    busy: what was asked did not happen. PipelineFailed when the file is damaged. NotAccepted while
+    it is not open yet, QueueClosed when it was closed.
     """
 
     def __init__(self, path: Path, synchronous: Literal["full", "normal"]) -> None:
@@ -56,6 +56,7 @@ class Database:
         self._synchronous = synchronous
         self._lock = Lock()
         self._connection: apsw.Connection | None = None
+        self._closed = False
         self._is_large = False
 
     def open(self) -> None:
@@ -76,13 +77,16 @@ class Database:
                 connection.close()
                 raise
             self._connection = connection
+            self._closed = False
 
     @contextmanager
     def reading(self) -> Iterator[apsw.Connection]:
         """Lend the connection; each query sees what was committed before it."""
         with self._lock, self._errors():
-            if self._connection is None:
+            if self._connection is None and self._closed:
                 raise QueueClosed("the daemon is stopping, and its dead letters are closed")
+            if self._connection is None:
+                raise NotAccepted("the dead letters are not open yet; ask again once they are")
             yield self._connection
 
     @contextmanager
@@ -114,6 +118,7 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         with self._lock, self._errors():
+            self._closed = True
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None

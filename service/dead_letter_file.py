@@ -36,6 +36,10 @@ class DeadLetterFile:
         elif self._path.is_file():
             self._path.unlink()
 
+    def last_block(self) -> int:
+        """Return 0: what came after the position is gone."""
+        return 0
+
     def write(
         self,
         block: Block,

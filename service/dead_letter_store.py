@@ -11,16 +11,12 @@ Invariants:
 
 from __future__ import annotations
 
-import errno
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -41,11 +37,6 @@ from service.dead_letters import LetterId, describe, readable
 from service.origins import Origin
 from service.passage import DeadLetter
 from service.privacy import make_folder
-
-if TYPE_CHECKING:
-    import apsw
-
-log = logging.getLogger(__name__)
 
 MOST: Final = 1_000
 """Letters that are listed, or deleted, at once."""
@@ -112,52 +103,36 @@ class DeadLetterStore:
         self._stream = Database(path, "normal")
         self._durable = Database(path, "full")
         self._last = 0
-        self._opening = Lock()
-        self._unread: int | None = None
-        """The position's block, until what was written after it is deleted."""
 
     def open(self, position: Any) -> None:
         """Open the database, and delete what will be found again after ``position``.
 
         Only what waits goes: decisions stay, and so do refusals, or the sink would be asked again.
-        While another process holds a lock, that is left for later: whatever comes first waits.
+        Without a position nothing comes again: the numbers go on after ``last_block``.
         """
-        self._last = self._unread = 0 if position is None else position["block"]
         make_folder(self._path.parent)
-        try:
-            self._take_up()
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise
-            log.warning("%s; the first dead letter waits for it", error)
+        self._prepare()
+        last = self.last_block() if position is None else position["block"]
+        with self._durable.transaction() as database:
+            database.execute(
+                "DELETE FROM letters WHERE block > ? AND sink = '' AND status = 0", (last,)
+            )
+        self._last = last
 
-    def _take_up(self) -> None:
-        """Do what ``open`` could not do yet, before anything is read or written."""
-        with self._opening:
-            if self._unread is not None:
-                self._prepare(self._unread)
-                self._unread = None
+    def last_block(self) -> int:
+        """Return the last block that a letter is kept of, 0 for none."""
+        if not self._path.exists():
+            return 0
+        self._prepare()
+        with self._durable.reading() as database:
+            ((last,),) = database.execute("SELECT coalesce(max(block), 0) FROM letters")
+            return int(last)
 
-    def _prepare(self, last: int) -> None:
+    def _prepare(self) -> None:
         self._durable.open()
         self._stream.open()
         with self._durable.transaction() as database:
             tables.prepare(database)
-            database.execute(
-                "DELETE FROM letters WHERE block > ? AND sink = '' AND status = 0", (last,)
-            )
-
-    @contextmanager
-    def _reading(self, database: Database) -> Iterator[apsw.Connection]:
-        self._take_up()
-        with database.reading() as connection:
-            yield connection
-
-    @contextmanager
-    def _changing(self, database: Database) -> Iterator[apsw.Connection]:
-        self._take_up()
-        with database.transaction() as connection:
-            yield connection
 
     def write(
         self,
@@ -167,7 +142,7 @@ class DeadLetterStore:
     ) -> None:
         """Keep what the border or the chain turned away of one block, all or none."""
         new = [self._new("", block, letter, origin) for letter in letters]
-        with self._changing(self._stream) as database:
+        with self._stream.transaction() as database:
             tables.insert(database, new, self._clock())
         self._last = max(self._last, block.number)
 
@@ -179,12 +154,12 @@ class DeadLetterStore:
         origin: Callable[[Block, int], Origin],
     ) -> None:
         """Keep an event that a sink refuses; it survives a loss of power on return."""
-        with self._changing(self._durable) as database:
+        with self._durable.transaction() as database:
             tables.insert(database, [self._new(sink, block, letter, origin)], self._clock())
 
     def refused(self, sink: str, block: int) -> frozenset[int]:
         """Return the rows of a block that a sink refused before, whatever was decided since."""
-        with self._reading(self._stream) as database:
+        with self._stream.reading() as database:
             found = database.execute(
                 "SELECT row FROM letters WHERE block = ? AND sink = ?", (block, sink)
             )
@@ -196,12 +171,10 @@ class DeadLetterStore:
 
     def flush(self) -> None:
         """Return when all that was written will survive a loss of power."""
-        if self._unread is None:
-            self._durable.sync()
+        self._durable.sync()
 
     def close(self) -> None:
         """Close the database."""
-        self._unread = None
         self._stream.close()
         self._durable.close()
 
@@ -236,18 +209,18 @@ class DeadLetterStore:
             f"{SELECT}, NULL, NULL, x'' {FROM_LETTERS} WHERE {' AND '.join(conditions)}"
             f" ORDER BY block {way}, row {way}, sink {way} LIMIT ?"
         )
-        with self._reading(self._durable) as database:
+        with self._durable.reading() as database:
             return [_stored(row) for row in database.execute(query, (*values, min(limit, MOST)))]
 
     def get(self, letter_id: LetterId) -> StoredLetter | None:
         """Return one letter with all that is known, None when there is none."""
         query = f"{SELECT} {WHOLE} {FROM_WHOLE} WHERE block = ? AND row = ? AND sink = ?"
-        with self._reading(self._durable) as database:
+        with self._durable.reading() as database:
             return next(map(_stored, database.execute(query, letter_id)), None)
 
     def counts(self) -> dict[Status, int]:
         """Return how many letters there are of each status."""
-        with self._reading(self._durable) as database:
+        with self._durable.reading() as database:
             found = database.execute("SELECT status, count(*) FROM letters GROUP BY status")
             return dict.fromkeys(Status, 0) | {Status(STATUS[each]): count for each, count in found}
 
@@ -262,7 +235,7 @@ class DeadLetterStore:
         )
         now = self._clock()
         values = [(str(offset), now, *letter_id) for letter_id, offset in accepted.items()]
-        with self._changing(self._durable) as database:
+        with self._durable.transaction() as database:
             database.executemany(query, values)
 
     def discard(self, ids: Iterable[LetterId]) -> None:
@@ -272,7 +245,7 @@ class DeadLetterStore:
             " WHERE block = ? AND row = ? AND sink = ? AND status = 0"
         )
         now = self._clock()
-        with self._changing(self._durable) as database:
+        with self._durable.transaction() as database:
             database.executemany(query, [(now, *letter_id) for letter_id in ids])
 
     def purge(self, before: float, upto: int = 2**62) -> int:
@@ -286,7 +259,7 @@ class DeadLetterStore:
         )
         purged = 0
         while True:  # in pieces, so that the stream need not wait long
-            with self._changing(self._durable) as database:
+            with self._durable.transaction() as database:
                 database.execute(query, (before, upto, MOST))
                 changes = database.changes()
                 purged += changes

@@ -59,6 +59,12 @@ class DeadLetters(Protocol):
         Raises OSError when that is not possible now, PipelineFailed when it never will be.
         """
 
+    def last_block(self) -> int:
+        """Return the last block that a letter is kept of, 0 for none: its numbers are not free.
+
+        Also asked before ``open``. Raises as ``open`` does.
+        """
+
     def write(
         self,
         block: Block,

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from threading import Condition, Event
 from typing import Any, Final
 
@@ -19,11 +18,9 @@ from service.outlet import Outlet
 from service.passage import DeadLetter, Result
 from service.sinks.sink import Emission
 from service.statistics import Statistics
+from service.threads import Backoff
 
 log = logging.getLogger(__name__)
-
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two attempts to write to a sink that fails."""
 
 SLOW: Final = 5.0
 """Seconds after which it is told that a sink has not returned; then after twice as long each."""
@@ -66,7 +63,7 @@ class Emitter:
         Unless ``patient``, a sink that cannot be opened or flushed is waited for no moment.
         """
         self.outlets = outlets
-        self._dead_letters = dead_letters
+        self.dead_letters = dead_letters
         self._origins = origins
         self._statistics = statistics
         self._settled = settled
@@ -135,30 +132,11 @@ class Emitter:
                         _WITHOUT.format(name),
                     )
 
-    def open(self, positions: Mapping[str, Any], letters: Any, last_block: int) -> int | None:
-        """Open every sink at its position, by name, and the dead letters at theirs.
-
-        Waits for what cannot be opened now. Returns the last block that a sink holds for good, None
-        when stopped meanwhile. Raises PipelineFailed when a sink is not what it was, or tells of
-        blocks far after ``last_block``, the last one that the journal holds.
-        """
-        self.elsewhere = {name: at for name, at in positions.items() if name not in self.outlets}
-        for name, outlet in self.outlets.items():
-            opening = partial(outlet.open, positions.get(name), last_block)
-            try:
-                if not self._try(name, opening, "opened"):
-                    return None
-            except PipelineFailed as error:
-                raise PipelineFailed(f'sink "{name}": {error}') from error
-        if not self._try(LETTERS, lambda: self._dead_letters.open(letters), "opened"):
-            return None
-        return max((outlet.settled for outlet in self.outlets.values()), default=0)
-
     def close(self) -> None:
         """Close the sinks and the dead letters; nobody may write to them any more."""
         for outlet in self.outlets.values():
             outlet.close(CLOSE_LIMIT)
-        self._dead_letters.close()
+        self.dead_letters.close()
 
     def offer(self, block: Block, result: Result) -> None:
         """Take a result, in any order; one that is there already, or was emitted, is ignored."""
@@ -208,15 +186,37 @@ class Emitter:
         Raises OSError for the dead letters, OutcomeUnknown when a disk does not say what it kept.
         """
         for name, outlet in self.outlets.items():
-            if not self._try(name, outlet.flush, "flushed"):
+            if not self.attempt(name, outlet.flush, "flushed"):
                 return False
-        self._dead_letters.flush()
+        self.dead_letters.flush()
         return True
+
+    def attempt(self, name: str, attempt: Callable[[], object], what: str = "written") -> bool:
+        """Attempt something until it works, with growing pauses; False when told to stop."""
+        backoff = Backoff()
+        since = time.monotonic()
+        while not self._stopping.wait(backoff.pause):
+            try:
+                attempt()
+            except (OSError, SinkFailed) as error:
+                if not self._patient and what != "written":
+                    raise PipelineFailed(f"{name}: cannot be {what}: {error}") from error
+                backoff.grow()
+                if (name, what) not in self.failing:
+                    log.warning(
+                        "%s cannot be %s: %s; the stream waits, nothing is lost", name, what, error
+                    )
+                self.failing[name, what] = (str(error) or type(error).__name__, since)
+                continue
+            if self.failing.pop((name, what), None):
+                log.warning("%s can be %s again; the stream goes on", name, what)
+            return True
+        return False
 
     def _positions(self) -> dict[str, Any] | None:
         positions: dict[str, Any] = {}
         for name, outlet in self.outlets.items():
-            if not self._try(
+            if not self.attempt(
                 name,
                 lambda: positions.update({name: outlet.position()}),  # noqa: B023 - called at once
                 "asked for its position",
@@ -228,7 +228,7 @@ class Emitter:
         return Mark(
             block=block,
             sinks=self.elsewhere | positions,
-            dead_letters=self._dead_letters.position(),
+            dead_letters=self.dead_letters.position(),
             origins=self._origins.position(),
             statistics=self._statistics.state(),
         )
@@ -252,8 +252,8 @@ class Emitter:
                 if not self._write(name, outlet, block, emission, refused):
                     return False
         letters = result.dead
-        if letters and not self._try(
-            LETTERS, lambda: self._dead_letters.write(block, letters, self._origins.origin)
+        if letters and not self.attempt(
+            LETTERS, lambda: self.dead_letters.write(block, letters, self._origins.origin)
         ):
             return False
         positions = self._positions() if block.barrier else {}
@@ -277,9 +277,9 @@ class Emitter:
         """Write to one sink, without the events it refused; say whether it was done."""
         if outlet.refused_die:
             known: set[int] = set()
-            if not self._try(
+            if not self.attempt(
                 LETTERS,
-                lambda: known.update(self._dead_letters.refused(name, block.number)),
+                lambda: known.update(self.dead_letters.refused(name, block.number)),
             ):
                 return False
             refused |= known
@@ -288,7 +288,7 @@ class Emitter:
             return True
         while True:
             refusals: list[RecordRefused] = []
-            if not self._try(name, lambda: self._hand_over(outlet, block, emission, refusals)):  # noqa: B023 - called at once
+            if not self.attempt(name, lambda: self._hand_over(outlet, block, emission, refusals)):  # noqa: B023 - called at once
                 return False
             if not refusals:
                 return True
@@ -296,9 +296,9 @@ class Emitter:
             line = {offset.row: line for offset, line in emission}[refusal.row]
             letter = DeadLetter(refusal.row, line, f"{name} refused it: {refusal.reason}")
             # First the dead letter, then the sink goes on without it: a crash between asks again.
-            if not self._try(
+            if not self.attempt(
                 LETTERS,
-                lambda: self._dead_letters.refuse(name, block, letter, self._origins.origin),  # noqa: B023 - called at once
+                lambda: self.dead_letters.refuse(name, block, letter, self._origins.origin),  # noqa: B023 - called at once
             ):
                 return False
             self.deaths.take([letter], name)
@@ -316,25 +316,3 @@ class Emitter:
                 message = f'the event {offset} is refused: {refusal.reason} (set refused = "dead")'
                 raise SinkFailed(message) from refusal
             refusals.append(refusal)
-
-    def _try(self, name: str, attempt: Callable[[], object], what: str = "written") -> bool:
-        """Attempt something until it works, with growing pauses; False when told to stop."""
-        pause = 0.0
-        since = time.monotonic()
-        while not self._stopping.wait(pause):
-            try:
-                attempt()
-            except (OSError, SinkFailed) as error:
-                if not self._patient and what != "written":
-                    raise PipelineFailed(f"{name}: cannot be {what}: {error}") from error
-                pause = min(LONGEST_PAUSE, 2 * pause + 0.1)
-                if (name, what) not in self.failing:
-                    log.warning(
-                        "%s cannot be %s: %s; the stream waits, nothing is lost", name, what, error
-                    )
-                self.failing[name, what] = (str(error) or type(error).__name__, since)
-                continue
-            if self.failing.pop((name, what), None):
-                log.warning("%s can be %s again; the stream goes on", name, what)
-            return True
-        return False

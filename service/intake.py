@@ -100,7 +100,7 @@ class Intake:
         self._without = start.without
 
     def skip_to(self, block: int) -> None:
-        """Never give out again the numbers up to ``block``: a sink holds something under them."""
+        """Never give out again the numbers up to ``block``: something is kept under them."""
         self._floor = block
 
     def run(self) -> None:
@@ -197,9 +197,9 @@ class Intake:
         self.recovered.set()
 
     def _fill_up(self) -> None:
-        """Give an empty block to each number that a sink holds events under already."""
+        """Give an empty block to each number that something is kept under already."""
         if self._next <= self._floor:
-            told = "blocks %s to %s are in a sink only: they were lost with the power"
+            told = "blocks %s to %s are lost: only sinks or dead letters know these numbers"
             log.error(told, self._next, self._floor)
         while self._next <= self._floor and not self._stopping.is_set():
             self._dispatcher.wait_for_room()

@@ -1,19 +1,21 @@
 """The sinks are opened before anything is taken in, however long that takes.
 
-What a sink holds for good is known only then; and no block may get a number that a sink holds
-something under already.
+What a sink holds for good is known only then; and no block may get a number that a sink or a dead
+letter has already.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from service.block import Block
 from service.checkpointer import Checkpointer
-from service.emitter import Emitter
+from service.emitter import LETTERS, Emitter
+from service.errors import PipelineFailed
 from service.file_position import path_in, take_back
 from service.intake import Intake
 from service.outlet import Outlet
@@ -29,21 +31,21 @@ def open_sinks(
 
     Raises PipelineFailed. In this order:
 
-    1. Files that go from one sink to another are taken back to the checkpoint, before anyone
+    1. The dead letters are opened, so that operators see them while a sink is waited for.
+    2. Files that go from one sink to another are taken back to the checkpoint, before anyone
        appends to them: what came after it is written again.
-    2. The sinks are opened.
-    3. A checkpoint says where they were before anything came, at the very first start and when one
+    3. The sinks are opened.
+    4. A checkpoint says where they were before anything came, at the very first start and when one
        is new or writes elsewhere. The positions of sinks that left still hold here: one that comes
        back before the next checkpoint goes on exactly.
-    4. Later on, only those of sinks that this run leaves out are kept.
+    5. Later on, only those of sinks that this run leaves out are kept.
     """
     checkpoint, start = recovered.checkpoint, recovered.start
     sinks, letters = (checkpoint.sinks, checkpoint.dead_letters) if checkpoint else ({}, None)
-    sinks = _handed_over(sinks, emitter.outlets)
-    settled = emitter.open(sinks, letters, recovered.last_block)
-    if settled is None:
+    held = open_outlets(emitter, sinks, letters, recovered.last_block)
+    if held is None:
         return False
-    intake.skip_to(settled)
+    intake.skip_to(held)
     block = Block(start.block, b"", (), start.chain, barrier=True, sequence=start.sequence)
     mark = emitter.mark_now(block)
     if mark is None:
@@ -54,6 +56,36 @@ def open_sinks(
         name: at for name, at in emitter.elsewhere.items() if name in recovered.exclusions.asked
     }
     return not emitter.stopped
+
+
+def open_outlets(
+    emitter: Emitter, positions: Mapping[str, Any], letters: Any, last_block: int
+) -> int | None:
+    """Open the dead letters at their position, then every sink at its own, by name.
+
+    Waits for what cannot be opened now. Returns the last block that a sink holds for good or that a
+    letter is kept of; None when the emitter is stopped meanwhile. Raises PipelineFailed when a sink
+    is not what it was, or tells of blocks far after ``last_block``, the last one in the journal.
+    """
+    kept = 0
+
+    def open_letters() -> None:
+        nonlocal kept
+        emitter.dead_letters.open(letters)
+        kept = emitter.dead_letters.last_block()
+
+    if not emitter.attempt(LETTERS, open_letters, "opened"):
+        return None
+    handed = _handed_over(positions, emitter.outlets)
+    emitter.elsewhere = {name: at for name, at in handed.items() if name not in emitter.outlets}
+    for name, outlet in emitter.outlets.items():
+        opening = partial(outlet.open, handed.get(name), last_block)
+        try:
+            if not emitter.attempt(name, opening, "opened"):
+                return None
+        except PipelineFailed as error:
+            raise PipelineFailed(f'sink "{name}": {error}') from error
+    return max(kept, *(outlet.settled for outlet in emitter.outlets.values()))
 
 
 def _handed_over(positions: Mapping[str, Any], outlets: Mapping[str, Outlet]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Recovered:
         """Where the intake begins."""
         checkpoint = self.checkpoint
         if checkpoint is None:
-            return Start(0, 0, self.chain, self.configuration, {})
+            return Start(self.last_block, 0, self.chain, self.configuration, {})
         # Without blocks to do again nothing needs a chain that may be gone from the disk.
         chain = checkpoint.chain if self.pending else self.chain
         references = {name: range_reached(each) for name, each in checkpoint.origins.items()}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeVar
 
 import msgspec
 
@@ -31,6 +32,8 @@ from service.settings import StateSettings
 from service.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 SEGMENTS: Final = 8
 """The journal is cut into about so many files, each of which can be given back whole."""
@@ -167,7 +170,8 @@ def open_storage(
     """Read what a state directory holds, which must be locked; raises PipelineFailed.
 
     The ``exclusions`` are left out of what it tells, as they are of ``configured``.
-    Waits while another process holds a lock on the journal.
+    Waits while another process holds a lock on the journal, or, where there is none, on the dead
+    letters: the numbers of blocks go on after theirs.
     """
     journal_folder, checkpoint_folder = journal_directory(state), state.directory / "checkpoints"
     if state.durability == "off":
@@ -179,26 +183,34 @@ def open_storage(
             )
             raise PipelineFailed(message)
         chain = ChainVersion(1, configured.steps)
-        nothing = Recovered(None, chain, configured, 0, 0, exclusions)
+        last = _waiting_for_locks(lambda: _last_of(dead_letters))
+        nothing = Recovered(None, chain, configured, 0, last, exclusions)
         nowhere = FreeSpace(state.directory, 0)
         return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
     journal = open_journal(state)
     checkpoints = CheckpointFiles(checkpoint_folder)
-    recovered = _recovered(journal, checkpoints, configured, exclusions)
+    recovered = _waiting_for_locks(lambda: recover(journal, checkpoints, configured, exclusions))
     space = FreeSpace(state.directory, state.reserve)
     return Storage(journal, checkpoints, dead_letters, space, recovered)
 
 
-def _recovered(
-    journal: Journal,
-    checkpoints: CheckpointFiles,
-    configured: Configuration,
-    exclusions: Exclusions,
-) -> Recovered:
+def _last_of(dead_letters: DeadLetters) -> int:
+    """Return the last block that has a dead letter: where no journal is, numbers follow it."""
+    try:
+        return dead_letters.last_block()
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            raise StorageBusy(str(error)) from error
+        message = f"the dead letters cannot be read: {error}; see to that, then start again"
+        raise PipelineFailed(message) from error
+
+
+def _waiting_for_locks(read: Callable[[], Found]) -> Found:
+    """Return what ``read`` does, once no other process holds a lock."""
     told = False
     while True:
         try:
-            return recover(journal, checkpoints, configured, exclusions)
+            return read()
         except StorageBusy as error:
             if not told:
                 log.warning("%s; the start waits for that", error)

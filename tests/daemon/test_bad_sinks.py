@@ -184,6 +184,10 @@ def test_an_open_that_fails_keeps_the_daemon_from_taking_anything_in_until_it_wo
             return ""
 
     eventually(lambda: "no such door" in why_not_ready(), "it answers, and tells why")
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/api/v1/dead-letters", timeout=5
+    ) as answer:
+        assert json.loads(answer.read())["dead_letters"] == [], "the dead letters can be seen"
     assert "BadSink.open raised KeyError" in daemon.log
     assert "ready on" not in daemon.log
     assert daemon.process.poll() is None

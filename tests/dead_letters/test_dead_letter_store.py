@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.block import Block, Offset
 from service.dead_letter_store import DeadLetterStore, Selection, Status, StoredLetter
 from service.dead_letters import DeadLetters, LetterId
-from service.errors import PipelineFailed, QueueClosed
+from service.errors import NotAccepted, PipelineFailed, QueueClosed
 from service.origins import Origin
 from service.passage import DeadLetter
 from tests.dead_letters.letters import LONGEST, bad, failed, numbered, origin
@@ -240,6 +240,38 @@ def test_a_store_can_be_opened_again(store: DeadLetterStore) -> None:
     store.close()
     store.open(position)
     assert (ids(store), store.position()) == (["1.0"], position)
+
+
+def test_a_store_that_is_not_open_yet_says_so(path: Path) -> None:
+    with pytest.raises(NotAccepted, match="not open yet") as raised:
+        DeadLetterStore(path, LONGEST).find()
+    assert not isinstance(raised.value, QueueClosed)
+
+
+def test_the_last_block_is_known_before_the_store_is_open(
+    store: DeadLetterStore, path: Path
+) -> None:
+    assert store.last_block() == 0
+    store.write(numbered(3), bad(0), origin)
+    store.refuse("kept", numbered(7), bad(0)[0], origin)
+    store.close()
+    again = DeadLetterStore(path, LONGEST)
+    assert again.last_block() == 7
+    again.open({"block": 2})
+    assert (ids(again), again.last_block()) == (["7.0:kept"], 7)
+    again.close()
+
+
+def test_without_a_checkpoint_no_letter_is_deleted_then_or_at_the_start_after_it(
+    store: DeadLetterStore, path: Path
+) -> None:
+    store.write(numbered(3), bad(0, 1), origin)
+    for _ in range(2):
+        again = reopened(store, path, None)
+        position = again.position()
+        store = reopened(again, path, position)
+    assert ids(store) == ["3.1", "3.0"]
+    store.close()
 
 
 def test_a_closed_store_says_that_the_daemon_stops(store: DeadLetterStore) -> None:

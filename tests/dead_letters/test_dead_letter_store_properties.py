@@ -94,7 +94,7 @@ class Stored(RuleBasedStateMachine):
     @rule(data=st.data())
     def start_again(self, data: st.DataObject) -> None:
         self.store.close()
-        self.next, position = data.draw(st.sampled_from([(1, None), *self.positions]))
+        self.next, position = data.draw(st.sampled_from([(1, {"block": 0}), *self.positions]))
         self.positions = [each for each in self.positions if each[0] <= self.next]
         self.store = self._opened(position)
         self.model = {
@@ -102,6 +102,12 @@ class Stored(RuleBasedStateMachine):
             for each, known in self.model.items()
             if each.block < self.next or each.sink or known[0] is not Status.WAITING
         }
+
+    @rule()
+    def start_without_a_checkpoint(self) -> None:
+        self.store.close()
+        self.store = self._opened(None)
+        assert self.store.position() == {"block": self.store.last_block()}
 
     @invariant()
     def it_holds_what_the_dictionary_holds(self) -> None:
@@ -121,6 +127,7 @@ class Stored(RuleBasedStateMachine):
                 each.row for each in self.model if each[0] == self.next and each.sink == sink
             }
             assert self.store.refused(sink, self.next) == refused
+        assert self.store.last_block() == max((each.block for each in self.model), default=0)
 
     def teardown(self) -> None:
         self.store.close()
