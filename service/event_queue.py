@@ -220,7 +220,7 @@ class QueueServer:
             self._access.unlink(missing_ok=True)
             self._access.touch(mode=0o600)
             self._access.write_text(json.dumps({"address": self._address, "key": key.hex()}))
-        except OSError as error:  # the daemon itself needs it not
+        except OSError as error:  # the daemon works without it
             log.error(  # noqa: TRY400 - it is no defect
                 "%s: it or its socket cannot be made: %s; other processes cannot hand in events",
                 self._access,

@@ -2,7 +2,7 @@
 
 Whoever may open a file may lock it, and so hold the daemon up; whoever may replace one by a link
 lets the daemon write elsewhere. So everything is made for its owner only, whatever the umask, and
-what an earlier version left open is closed to others at the start.
+what was left open to others is closed to them at the start.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "something"
 
 
-def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
+def test_what_was_left_open_to_others_is_closed(tmp_path: Path) -> None:
     state = tmp_path / "var"
     paths = [state, *(state / name for name in (*FOLDERS, SEGMENT, *FILES))]
     for path in paths:

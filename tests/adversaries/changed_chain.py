@@ -116,11 +116,12 @@ def run(directory: Path, case: Case) -> Result:
     """Play one case in an empty directory."""
     daemon = Daemon(directory)
     try:
-        return play(daemon, case)
+        result = play(daemon, case)
     except (AssertionError, OSError) as problem:
-        return Result(-1, str(problem).strip()[-1500:], stopped=True)
-    finally:
-        daemon.end()
+        result = Result(-1, str(problem).strip()[-1500:], stopped=True)
+    if left := daemon.end():
+        result = result._replace(problem=f"outlived the daemon: {left}; {result.problem}")
+    return result
 
 
 def play(daemon: Daemon, case: Case) -> Result:

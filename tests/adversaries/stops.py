@@ -39,8 +39,8 @@ STOPS: Final[dict[str, tuple[list[signal.Signals], float, bool]]] = {
     "two senders": ([], 0, False),
 }
 MOMENTS: Final = ["starting", "recovering", "at ready", "later", "posting", "stuck"]
-ENDS: Final = {0, 129, 130, 143}
-"""The exit codes that the documentation names for a daemon that was told to end."""
+TOO_EARLY: Final = {129, 130, 143}
+"""The exit codes of a daemon that was told to end before it had begun; of any other it is 0."""
 
 
 class Stop(NamedTuple):
@@ -113,7 +113,8 @@ class Stopping:
             return self.told(stop)
         finally:
             self.stuck.unlink(missing_ok=True)
-            daemon.end()
+            left = daemon.end()
+            assert not left, f"outlived the daemon: {left}"
 
     def told(self, stop: Stop) -> Outcome:
         daemon, done = self.daemon, Event()
@@ -135,14 +136,18 @@ class Stopping:
         done.set()
         if producer.ident is not None:
             producer.join(BOUND)
-        return Outcome(took, code, self.judged(stop, code))
+        return Outcome(took, code, self.judged(code))
 
-    def judged(self, stop: Stop, code: int | None) -> str:
+    def judged(self, code: int | None) -> str:
         log = self.daemon.log
-        early = {-TERM, -signal.SIGINT, -signal.SIGHUP} if not log else set()
+        ends = {0}
+        if "ready on" not in log:
+            ends |= TOO_EARLY
+        if not log:
+            ends |= {-TERM, -signal.SIGINT, -signal.SIGHUP}
         if code is None:
             return f"not heard; {log[-300:]}"
-        if code not in ENDS | early | ({-signal.SIGHUP} if stop.how == "HUP" else set()):
+        if code not in ends:
             return f"it ended with {code}; {log[-1000:]}"
         if "Traceback" in log or "Exception ignored" in log:
             return f"a traceback; {log[-1000:]}"

@@ -61,6 +61,7 @@ def test_operators_and_producers_are_answered_while_others_attack(
                     client.wait(0.02)
         finally:
             client.kill()
+    assert client.returncode == 0, "the attack came to its end"
     assert largest < MOST_MEMORY
     assert daemon.ask("GET", "/api/v1/middleware", limit=ANSWER).status == 200
     assert daemon.accept('{"cid":7,"time":8}')["accepted"] == 1

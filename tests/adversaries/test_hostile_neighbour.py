@@ -242,7 +242,7 @@ def test_a_link_in_place_of_a_file_is_named_and_not_followed(next_door: Neighbou
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can let another user try")
-def test_another_user_can_open_nothing_whatever_an_earlier_version_left_open() -> None:
+def test_another_user_can_open_nothing_whatever_was_left_open() -> None:
     directory = Path(tempfile.mkdtemp(prefix="penstock-neighbours-"))
     directory.chmod(0o755)
     next_door = Neighbourhood(directory)
