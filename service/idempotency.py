@@ -56,11 +56,9 @@ def first_receipt(submission: Submission, journal: Journal) -> Receipt | NotAcce
 
 
 def _find(submission: Submission, journal: Journal) -> tuple[int, Key] | None:
-    """Return the block and the key as it came first, whichever way it was written then."""
-    scoped = _scoped(submission) or ""
-    found = journal.find(scoped)
-    former = f"{submission.source} {submission.key}"
-    return found if found is not None or former == scoped else journal.find(former)
+    """Return the block and the key as it came first."""
+    key = _scoped(submission)
+    return None if key is None else journal.find(key)
 
 
 def _scoped(submission: Submission) -> str | None:

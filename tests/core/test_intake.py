@@ -10,15 +10,14 @@ from time import monotonic
 import pytest
 
 from service import intake as intake_module
-from service.block import Block, FileRange, Offset, Part, Receipt, Submission
+from service.block import Block, FileRange, Offset, Receipt, Submission
 from service.chain import ChainVersion
 from service.dispatcher import Dispatcher
 from service.errors import KeyReused, OutcomeUnknown, QueueClosed, StorageBusy, StorageFull
 from service.event_queue import EventQueue
 from service.free_space import FreeSpace
-from service.idempotency import keys_of
 from service.intake import Intake, Start
-from service.journal.entry import CHAIN, ChainChange, Configuration, block_entry, chain_entry
+from service.journal.entry import CHAIN, ChainChange, Configuration, chain_entry
 from service.journal.journal import BLOCK, Journal, Key, NewEntry
 from service.journal.unkept import UnkeptJournal
 from service.settings import BlockSettings
@@ -188,6 +187,8 @@ def test_no_key_of_one_source_is_that_of_another(durable: Durable) -> None:
         keyed("c", source="a b"),
         keyed("b c", source="a"),
         keyed("letters redrive:1.0:", source="12 dead"),
+        keyed("d ef", source="abc"),
+        keyed("abc d ef", source="3"),
     ]
     first = [durable.queue.submit(each) for each in offered]
     again = [durable.queue.submit(each) for each in offered]
@@ -197,17 +198,6 @@ def test_no_key_of_one_source_is_that_of_another(durable: Durable) -> None:
     places = [accepted.result(0).first for accepted in first]
     assert [accepted.result(0).first for accepted in again] == places
     assert len(set(places)) == len(offered)
-
-
-def test_a_key_is_known_as_it_was_written_before(durable: Durable) -> None:
-    submission = keyed("redrive:1.0:", source="dead letters")
-    (key,) = keys_of([submission])
-    former = key._replace(key="dead letters redrive:1.0:")
-    part = Part("dead letters", 1, 1, NOW)
-    durable.journal.append(block_entry(Block(1, b"{}\n", (part,), FIRST, barrier=False), (former,)))
-    accepted = durable.queue.submit(submission)
-    durable.blocks()
-    assert accepted.result(0) == Receipt(Offset(1, 0), 1, NOW, repeated=True)
 
 
 def test_what_comes_again_under_its_key_is_not_accepted_again(durable: Durable) -> None:
