@@ -2,45 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from service.disk import FileKey, key_of
-from service.outlet import Outlet
+from middleware.errors import ConfigurationError, in_words
+from middleware.loading import raised_at
+from service.disk import FileKey, as_places, key_of
 from service.sources.source import Source
 
+Places = Collection[Path | str]
 
-def conflicts(sources: Iterable[Source], outlets: Mapping[str, Outlet]) -> Iterator[str]:
-    """Yield a line for each file or stream that two sinks or sources cannot share."""
+
+def read_by(source: Source) -> Places:
+    """Return what a source reads; raises ConfigurationError whatever its class does instead."""
+    try:
+        return as_places(source.reads())
+    except (Exception, SystemExit) as error:
+        what = f"{type(source).__name__}.reads raised {in_words(error)} ({raised_at(error)})"
+        message = (
+            f"{what}; this is a fault of the class: mend it and start again, or run without this "
+            f"source: penstock run --without {source.name}"
+        )
+        raise ConfigurationError(message) from error
+
+
+def conflicts(reads: Iterable[tuple[str, Places]], writes: Mapping[str, Places]) -> Iterator[str]:
+    """Yield a line for each file or stream that two sinks or sources cannot share.
+
+    ``reads`` tells by their names what the sources read, ``writes`` what the sinks write.
+    """
     writers: dict[FileKey, str] = {}
-    for name, outlet in outlets.items():
-        for place in outlet.writes():
+    for name, places in writes.items():
+        for place in places:
             key = _key(place)
             if key in writers:
                 yield f'sink "{name}": the sink "{writers[key]}" writes to {place} already'
             elif key is not None:
                 writers[key] = name
-    yield from _between_sources(sources, writers)
+    yield from _between_sources(reads, writers)
 
 
-def _between_sources(sources: Iterable[Source], writers: Mapping[FileKey, str]) -> Iterator[str]:
+def _between_sources(
+    reads: Iterable[tuple[str, Places]], writers: Mapping[FileKey, str]
+) -> Iterator[str]:
     """Yield what sources cannot read: files may have several readers, streams only one."""
     streams: dict[FileKey, str] = {}
-    for source in sources:
+    for name, places in reads:
         seen: set[FileKey] = set()
-        for place in source.reads():
+        for place in places:
             key = _key(place)
             if key is None:
                 continue
             if key in seen:
-                yield f'source "{source.name}": reads {place} twice'
+                yield f'source "{name}": reads {place} twice'
             elif key in writers:
-                yield f'source "{source.name}": the sink "{writers[key]}" writes to {place}'
+                yield f'source "{name}": the sink "{writers[key]}" writes to {place}'
             elif key in streams:
-                yield f'source "{source.name}": the source "{streams[key]}" reads {place} already'
+                yield f'source "{name}": the source "{streams[key]}" reads {place} already'
             seen.add(key)
             if isinstance(place, str) or (place.exists() and not place.is_file()):
-                streams[key] = source.name
+                streams[key] = name
 
 
 def _key(place: Path | str) -> FileKey | None:

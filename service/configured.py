@@ -5,7 +5,6 @@ Every error names its place in the configuration, and all of them are told at on
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from middleware.contract import SharedMiddleware
-from middleware.errors import ConfigurationError, NoSuchModule
-from middleware.loading import load_class, load_middleware
+from middleware.errors import ConfigurationError, NoSuchModule, in_words
+from middleware.loading import load_class, load_middleware, raised_at
 from middleware.parameters import parse_params
 from service.border import check_reads
 from service.chain import WAYS_ON, ChainVersion, Mode, Step
-from service.claims import conflicts
+from service.claims import Places, conflicts, read_by
 from service.event_queue import EventQueue
 from service.last_calls import LastCalls
 from service.outlet import Outlet
@@ -76,7 +75,8 @@ def configured_chain(settings: Settings) -> ChainVersion:
 def configured_sinks(settings: Settings, last_calls: LastCalls) -> dict[str, Outlet]:
     """Return the sinks by name, not yet open; raises ConfigurationError."""
     problems = _Problems()
-    sinks = _sinks(problems, settings.event, _tables("sink", settings.sink))
+    tables = _tables("sink", settings.sink)
+    sinks = {outlet.name: outlet for _, outlet in _sinks(problems, settings.event, tables)}
     problems.tell()
     for name, outlet in sinks.items():
         outlet.note = last_calls.caller(name, outlet.sink)
@@ -88,7 +88,8 @@ def configured_sources(
 ) -> list[Source]:
     """Return the sources, not yet started; raises ConfigurationError."""
     problems = _Problems()
-    sources = _sources(problems, surroundings, _tables("source", settings.source))
+    tables = _tables("source", settings.source)
+    sources = [source for _, source in _sources(problems, surroundings, tables)]
     problems.tell()
     for source in sources:
         source.note = last_calls.caller(source.name, source)
@@ -125,10 +126,17 @@ def _problems(event: EventSettings, tables: Any) -> list[str]:
     )
     queue = EventQueue(events=settings.queue.events, size=settings.queue.bytes)
     surroundings = Surroundings(queue, settings, lambda _, __: None, {})
-    sources = _sources(problems, surroundings, tables("source"))
+    reads: list[tuple[str, Places]] = []
+    writes: dict[str, Places] = {}
+    # Each is asked as soon as it is made: what its class does is then known to be its own.
+    for place, source in _sources(problems, surroundings, tables("source")):
+        with problems.at(place):
+            reads.append((source.name, read_by(source)))
     _chain(problems, event, tables("middleware"))
-    sinks = _sinks(problems, event, tables("sink"))
-    return [*problems.lines, *conflicts(sources, sinks)]
+    for place, outlet in _sinks(problems, event, tables("sink")):
+        with problems.at(place):
+            writes[outlet.name] = outlet.writes()
+    return [*problems.lines, *conflicts(reads, writes)]
 
 
 def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -> list[Step]:
@@ -165,20 +173,22 @@ def _check_memory(step: Step) -> None:
     except Exception:  # noqa: BLE001 - it may well need to be open
         return
     except SystemExit as error:
-        message = f"{step.name}: snapshot() raises SystemExit: {error}"
+        message = f"{step.name}: snapshot() raises {in_words(error)}"
         raise ConfigurationError(message) from error
     try:
         msgspec.msgpack.encode(state)
     except Exception as error:
         message = (
-            f"{step.name}: snapshot() returns what cannot be kept: {error}; "
+            f"{step.name}: snapshot() returns what cannot be kept: {in_words(error)}; "
             "return None, bool, int, float, str, bytes, lists and dicts of these"
         )
         raise ConfigurationError(message) from error
 
 
-def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -> dict[str, Outlet]:
-    sinks = {}
+def _sinks(
+    problems: _Problems, event: EventSettings, tables: Iterable[Table]
+) -> Iterator[tuple[str, Outlet]]:
+    """Yield each sink with its place."""
     for place, part in tables:
         with problems.at(place):
             with _way_on_without(part.name):
@@ -193,14 +203,13 @@ def _sinks(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -
                 params = parse_params(loaded, known | part.params)
                 with _making(loaded, part.name):
                     sink = loaded(params)
-                sinks[part.name] = Outlet(sink, part.refused == "dead", part.name)
-    return sinks
+                yield place, Outlet(sink, part.refused == "dead", part.name)
 
 
 def _sources(
     problems: _Problems, surroundings: Surroundings, tables: Iterable[Table]
-) -> list[Source]:
-    sources = []
+) -> Iterator[tuple[str, Source]]:
+    """Yield each source with its place."""
     for place, part in tables:
         with problems.at(place):
             with _way_on_without(part.name):
@@ -208,8 +217,8 @@ def _sources(
             with problems.at(f"{place}.params"):
                 params = parse_params(loaded, part.params)
                 with _making(loaded, part.name):
-                    sources.append(loaded(part.name, params, surroundings))
-    return sources
+                    source = loaded(part.name, params, surroundings)
+                yield place, source
 
 
 def _tables(kind: str, parts: Iterable[PartSettings]) -> Iterator[Table]:
@@ -252,7 +261,6 @@ def _making(loaded: type, name: str) -> Iterator[None]:
     except ConfigurationError:
         raise
     except (Exception, SystemExit) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+        what = f"{in_words(error)} (at {raised_at(error)})"
         message = f"{loaded.__name__} cannot be made: {what}; {WAYS_ON.format(name)}"
         raise ConfigurationError(message) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 FileKey = tuple[int, int] | str
@@ -23,6 +24,17 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def as_places(places: object) -> list[Path | str]:
+    """Return what a class says that it reads or writes; raises TypeError for what cannot be it."""
+    if isinstance(places, str) or not isinstance(places, Iterable):
+        raise TypeError(f"expected a list of paths, or of the name of a stream, got {places!r}")
+    found = list(places)
+    for place in found:
+        if not isinstance(place, Path | str):
+            raise TypeError(f"expected paths, or the name of a stream, got {place!r}")
+    return found
 
 
 def key_of(path: Path) -> FileKey | None:

@@ -16,6 +16,7 @@ import msgspec
 
 from middleware.errors import ConfigurationError, in_words
 from middleware.loading import raised_at
+from service.disk import as_places
 from service.errors import OutcomeUnknown, PipelineFailed, RecordRefused, SinkFailed
 from service.last_calls import Note, ignore
 from service.sinks.sink import Emission, Sink
@@ -106,7 +107,7 @@ class Outlet:
         """Return what the sink writes to; raises ConfigurationError."""
         try:
             with self._calling("writes"):
-                return list(self.sink.writes())
+                return as_places(self.sink.writes())
         except (OSError, SinkFailed, PipelineFailed) as error:
             raise ConfigurationError(str(error)) from error
 

@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from middleware.errors import ConfigurationError
 from service.class_trial import try_out_classes
+from service.configured import checked_settings
 from tests.conftest import Command, StartDaemon
 from tests.daemon.running import eventually, write_configuration
 
@@ -23,6 +25,39 @@ import sys
 import time
 from pathlib import Path
 from middleware import Middleware, SharedMiddleware
+from service.sinks.sink import Sink
+from service.sources.source import Source
+
+def be_odd(odd):
+    if odd == "raises":
+        raise RuntimeError("no such file")
+    if odd == "exits":
+        sys.exit(3)
+    if odd == "ends":
+        os._exit(3)
+    if odd == "hangs":
+        time.sleep(3600)
+    return {"is None": None, "is a number": [1]}[odd]
+
+class OddSource(Source):
+    class Params(Source.Params):
+        odd: str
+
+    def start(self):
+        pass
+
+    def reads(self):
+        return be_odd(self.params.odd)
+
+class OddSink(Sink):
+    class Params(Sink.Params):
+        odd: str
+
+    def write(self, emission):
+        pass
+
+    def writes(self):
+        return be_odd(self.params.odd)
 
 class Exits(Middleware):
     def __init__(self, params):
@@ -84,6 +119,57 @@ def test_a_class_that_hangs_is_named_soon_and_refused_in_the_end(
     assert "penstock run --without odd" in str(refused.value)
     assert any("odd: 1 s have passed" in each for each in caplog.messages)
     try_out_classes(path, ["odd"])
+
+
+CLAIMS = {
+    "raises": "raised RuntimeError: no such file (",
+    "exits": "raised SystemExit: 3 (",
+    "is None": "raised TypeError: ",
+    "is a number": "raised TypeError: expected paths, or the name of a stream, got 1 (",
+}
+
+
+@pytest.mark.parametrize("odd", CLAIMS)
+@pytest.mark.parametrize(
+    ("kind", "method"), [("source", "OddSource.reads"), ("sink", "OddSink.writes")]
+)
+def test_a_class_that_cannot_say_what_it_reads_or_writes_is_named_with_a_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str, odd: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    path = claiming(tmp_path, kind, odd)
+    with pytest.raises(ConfigurationError) as refused:
+        checked_settings(path)
+    (told,) = str(refused.value).splitlines()
+    assert told.startswith(f'{path}: {kind}[0] "odd".{method} {CLAIMS[odd]}')
+    assert "penstock run --without odd" in told
+
+
+@pytest.mark.parametrize("odd", ["ends", "hangs"])
+@pytest.mark.parametrize("kind", ["source", "sink"])
+def test_a_class_that_ends_or_hangs_as_it_says_so_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, odd: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with (
+        patch("service.class_trial.SLOW", 1.0),
+        patch("service.class_trial.LIMIT", 2.0),
+        pytest.raises(ConfigurationError, match=r'"odd" (ended|did not come to an end)'),
+    ):
+        try_out_classes(claiming(tmp_path, kind, odd), ())
+
+
+def claiming(directory: Path, kind: str, odd: str) -> Path:
+    """Write a configuration whose first source or sink is odd; others follow."""
+    use = {"source": "odd_classes:OddSource", "sink": "odd_classes:OddSink"}[kind]
+    others: dict[str, Any] = {
+        "source": [{"name": "push", "use": "http"}],
+        "sink": [{"name": "out", "use": "stdout"}],
+    }
+    others[kind].insert(0, {"name": "odd", "use": use, "params": {"odd": odd}})
+    return write_configuration(directory, **others)
 
 
 def test_a_signal_ends_a_start_whose_class_hangs(start_daemon: StartDaemon, tmp_path: Path) -> None:
