@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from middleware.contract import Middleware, SharedMiddleware
-from middleware.errors import ConfigurationError
+from middleware.errors import ConfigurationError, in_words
 
 ARGUMENTS: Final = {
     "__init__": ("params",),
@@ -44,7 +44,7 @@ def check_instance(middleware: Middleware) -> None:
     try:
         reads: object = middleware.reads
     except (Exception, SystemExit) as error:
-        message = f"{name}: reads raises {type(error).__name__}: {error}"
+        message = f"{name}: reads raises {in_words(error)}"
         raise ConfigurationError(message) from error
     if problem := _wrong_reads(reads):
         raise ConfigurationError(f"{name}: {problem}")

@@ -30,6 +30,6 @@ def in_words(error: BaseException) -> str:
     """Return an error's type and its message, whatever the error's own code raises."""
     try:
         words = str(error)
-    except Exception:  # noqa: BLE001 - of a class of the user's own
+    except (Exception, SystemExit):  # noqa: BLE001 - of a class of the user's own
         words = "<exception str() failed>"
     return f"{type(error).__name__}: {words}".removesuffix(": ")

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from middleware.contract import Middleware
 from middleware.declaration import check_declaration
-from middleware.errors import ConfigurationError, NoSuchModule
+from middleware.errors import ConfigurationError, NoSuchModule, in_words
 from middleware.wording import nearest, printable
 
 Kind = TypeVar("Kind")
@@ -154,7 +154,7 @@ def _import(use: str, module_name: str) -> ModuleType:
             raise NoSuchModule(message) from None
         message = (
             f'use = "{use}": importing {module_name} failed at {raised_at(error)}: '
-            f"{type(error).__name__}: {error}"
+            f"{in_words(error)}"
         )
         raise ConfigurationError(message) from error
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from middleware.contract import Middleware
 from middleware.declaration import check_instance
-from middleware.errors import ConfigurationError
+from middleware.errors import ConfigurationError, in_words
 from middleware.loading import load_middleware, raised_at
 
 WAYS_ON: Final = (
@@ -83,7 +83,7 @@ class Step:
         try:
             made = loaded(params)
         except (Exception, SystemExit) as error:
-            what = f"{type(error).__name__}: {error} (at {raised_at(error)})"
+            what = f"{in_words(error)} (at {raised_at(error)})"
             raise ConfigurationError(f"{self.name} cannot be made: {what}") from error
         check_instance(made)
         return made
@@ -94,7 +94,7 @@ class Step:
         try:
             middleware.open()
         except (Exception, SystemExit) as error:
-            what = f"{type(error).__name__}: {error} (at {raised_at(error)})"
+            what = f"{in_words(error)} (at {raised_at(error)})"
             message = f"{self.name} cannot be opened: {what}"
             raise ConfigurationError(message) from error
         return middleware
@@ -105,7 +105,7 @@ class Step:
             middleware.close()
         except Exception as error:  # noqa: BLE001 - of whatever kind
             print(  # noqa: T201 - stderr is the log of the processes that ask
-                f"penstock: {self.name}: close() raised {type(error).__name__}: {error} "
+                f"penstock: {self.name}: close() raised {in_words(error)} "
                 f"(at {raised_at(error)}); it is passed over",
                 file=sys.stderr,
                 flush=True,
@@ -117,7 +117,7 @@ class Step:
         try:
             middleware.close()
         except Exception as error:
-            message = f"{self.name} cannot be closed: {type(error).__name__}: {error}"
+            message = f"{self.name} cannot be closed: {in_words(error)}"
             raise ConfigurationError(message) from error
 
 

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from middleware.contract import Batch, SharedMiddleware
-from middleware.errors import ConfigurationError
+from middleware.errors import ConfigurationError, in_words
 from service.answer import Answer, Asker, Blame, Failure
 from service.chain import WAYS_ON, Step
 from service.errors import PipelineFailed
@@ -106,7 +106,7 @@ class StepSequence:
             state = msgspec.msgpack.encode(self._middleware.snapshot())
         except (Exception, SystemExit) as error:
             message = (
-                f"{step.name}: its memory cannot be kept: {type(error).__name__}: {error}; "
+                f"{step.name}: its memory cannot be kept: {in_words(error)}; "
                 f"{WAYS_ON.format(step.name)}"
             )
             raise PipelineFailed(message) from error
@@ -119,8 +119,9 @@ class StepSequence:
             self._middleware.restore(msgspec.msgpack.decode(memory.state))
         except (Exception, SystemExit) as error:
             message = (
-                f"{memory.name}: what it remembers cannot be restored: {error}; start the version "
-                f"that wrote it, or let it begin empty: penstock run --forget {memory.name}"
+                f"{memory.name}: what it remembers cannot be restored: {in_words(error)}; start "
+                "the version that wrote it, or let it begin empty: penstock run --forget "
+                f"{memory.name}"
             )
             raise PipelineFailed(message) from error
         self._asker.lane.leave()
@@ -135,7 +136,7 @@ class StepSequence:
             name = self._step.name
             message = (
                 f"{name}: restore() does not take what snapshot() returned: "
-                f"{type(error).__name__}: {error}; {WAYS_ON.format(name)}"
+                f"{in_words(error)}; {WAYS_ON.format(name)}"
             )
             raise PipelineFailed(message) from error
         self._asker.lane.leave()
@@ -223,7 +224,7 @@ def _packed(answer: Answer) -> bytes:
             try:
                 pickle.dumps(event)
             except Exception as error:  # noqa: BLE001 - as above
-                reason = f"the changed event is not valid JSON data: {error}"
+                reason = f"the changed event is not valid JSON data: {in_words(error)}"
                 answer.failed[position] = Failure(reason, attempts=1)
                 del answer.changed[position]
         return pickle.dumps(answer)

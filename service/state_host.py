@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from middleware.errors import PenstockError
+from middleware.errors import PenstockError, in_words
 from service.answer import Answer, Asker
 from service.chain import Step
 from service.child import end_child, start_child
@@ -274,7 +274,7 @@ def run_state_host(pipe: Connection, progress: Progress, memory: SharedFile) -> 
         known = isinstance(error, PenstockError)
         if not known or not isinstance(error.__cause__, PenstockError | None):
             traceback.print_exc()
-        pipe.send(str(error) if known else f"{type(error).__name__}: {error}")
+        pipe.send(str(error) if known else in_words(error))
         return
     pipe.send(None)
     pipe.close()

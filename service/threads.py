@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Final
 
-from middleware.errors import PenstockError
+from middleware.errors import PenstockError, in_words
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def start_thread(name: str, target: Callable[[], None], failed: Callable[[str], 
         except PenstockError as error:
             failed(str(error))
         except Exception as error:
-            failed(f"{name}: {type(error).__name__}: {error}")  # first: a log may hold it up
+            failed(f"{name}: {in_words(error)}")  # first: a log may hold it up
             log.critical("%s: unexpected error", name, exc_info=True)
 
     thread = Thread(target=run, name=name, daemon=True)

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
 
-from middleware.errors import PenstockError
+from middleware.errors import PenstockError, in_words
 from service.answer import Answer, Blame
 from service.block import Block
 from service.chain import ChainVersion
@@ -158,7 +158,7 @@ def run_worker(pipe: Connection, progress: Progress, slots: Slots) -> bool:
         return False
     except Exception as error:  # noqa: BLE001 - told to the daemon, which ends with it
         traceback.print_exc()
-        pipe.send(Failed(f"a worker cannot start: {type(error).__name__}: {error}"))
+        pipe.send(Failed(f"a worker cannot start: {in_words(error)}"))
         return False
     with contextlib.suppress(OSError):  # the daemon stops already; reading tasks tells
         pipe.send(Ready())

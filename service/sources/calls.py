@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import Final, Literal
 
+from middleware.errors import in_words
 from middleware.loading import raised_at
 from service.sources.source import Source
 from service.threads import ended
@@ -54,10 +55,10 @@ def _call(source: Source, method: str) -> None:
     try:
         getattr(source, method)()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - of whatever kind
-        what = f"{type(error).__name__}: {error}".removesuffix(": ")
         source.fail(
-            f"{method}() raised {what} (at {raised_at(error)}); mend its class and restart the "
-            f"daemon, or run it without this source: penstock run --without {source.name}"
+            f"{method}() raised {in_words(error)} (at {raised_at(error)}); mend its class and "
+            "restart the daemon, or run it without this source: penstock run --without "
+            f"{source.name}"
         )
     else:
         if source.problem == _late(source, method):
