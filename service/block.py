@@ -267,3 +267,10 @@ def _is_range(payload: object) -> bool:
         and 0 <= payload.start < payload.stop < 2**63
         and _is_utf8(payload.path)
     )
+
+
+def together(submissions: list[Submission]) -> bytes | FileRange:
+    """Return what the submissions of one block hold."""
+    if len(submissions) == 1:
+        return submissions[0].payload
+    return b"".join(each.payload for each in submissions if isinstance(each.payload, bytes))

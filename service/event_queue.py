@@ -12,7 +12,7 @@ import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing.managers import BaseManager
@@ -32,6 +32,20 @@ class Waiting(NamedTuple):
 
     submission: Submission
     accepted: Future[Receipt]
+
+    def tell(self, receipt: Receipt | NotAccepted) -> None:
+        """Tell the producer that it was accepted, or why it was not."""
+        if isinstance(receipt, NotAccepted):
+            self.accepted.set_exception(receipt)
+        else:
+            self.accepted.set_result(receipt)
+
+
+def give_back(taken: Iterable[Waiting], error: BaseException) -> None:
+    """Tell everyone in ``taken`` who was told nothing yet why it was not accepted."""
+    for waiting in taken:
+        if not waiting.accepted.done():
+            waiting.accepted.set_exception(error)
 
 
 class QueueLevel(NamedTuple):

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import replace
 from threading import Event, Lock
 from typing import Final, NamedTuple
 
-from service.block import Block, FileRange, Offset, Part, Receipt, Submission
+from service.block import Block, FileRange, Offset, Part, Receipt, together
 from service.chain import ChainVersion
 from service.dispatcher import Dispatcher
-from service.errors import NotAccepted, QueueClosed, StorageFull
-from service.event_queue import EventQueue, Waiting
+from service.errors import QueueClosed, StorageFull
+from service.event_queue import EventQueue, Waiting, give_back
 from service.free_space import FreeSpace
 from service.idempotency import first_receipt, keys_of, tell_apart
 from service.journal.entry import (
@@ -31,7 +30,7 @@ from service.journal.entry import (
     read_block,
     read_chain,
 )
-from service.journal.journal import BLOCK, GONE, Entry, Journal, Key
+from service.journal.journal import BLOCK, GONE, Entry, Journal, Key, NewEntry
 from service.settings import BlockSettings
 from service.statistics import Statistics
 
@@ -106,17 +105,12 @@ class Intake:
     def run(self) -> None:
         """Take up what the journal holds, then submissions until the queue is closed and empty."""
         try:
-            self._recover()
-            while not self._stopping.is_set():  # behind one given back, the next leaves a hole
-                # Room first: what still waits in the queue can be withdrawn, what was taken cannot.
-                self._dispatcher.wait_for_room()
-                if not self._wait_for_space():
-                    break
+            going = self._recover()
+            # Room first: what still waits in the queue can be withdrawn, what was taken cannot.
+            while going and self._wait_for_room():
                 taken = self._queue.take(self._settings.bytes, self._settings.linger)
-                if taken is None:
-                    break
-                if taken:
-                    self._accept(taken)
+                # Behind one that is given back, the next one would leave a hole.
+                going = taken is not None and self._accept(taken)
         finally:
             self._queue.close()
             self._queue.reject_waiting(QueueClosed("the daemon is stopping; this was not accepted"))
@@ -132,7 +126,7 @@ class Intake:
         """
         with self._order:
             chain = change(self._chain, Offset(self._next, 0))
-            self._journal.append(chain_entry(self._next, ChainChange(chain, self._configuration)))
+            self._journal.append(self._stated(chain))
             self._chain = chain
             return chain
 
@@ -171,10 +165,11 @@ class Intake:
 
     # ---- from the journal
 
-    def _recover(self) -> None:
+    def _recover(self) -> bool:
+        """Take up what the journal holds; False when the daemon stops meanwhile."""
         for entry in self._journal.entries(self._after):
             if self._stopping.is_set():
-                return
+                return False
             if entry.kind == CHAIN:
                 change = read_chain(entry).without(self._without)
                 # One of another structure never held: its start ended before a checkpoint said so.
@@ -189,22 +184,26 @@ class Intake:
                 with self._order:
                     self._pass_on(block)
                 self.last_recovered = block.number
-        self._fill_up()
-        with self._order:
-            if not self._journal.last:
-                change = ChainChange(self._chain, self._configuration)
-                self._journal.append(chain_entry(self._next, change))
-        self.recovered.set()
-
-    def _fill_up(self) -> None:
-        """Give an empty block to each number that something is kept under already."""
         if self._next <= self._floor:
             told = "blocks %s to %s are lost: only sinks or dead letters know these numbers"
             log.error(told, self._next, self._floor)
+        if not self._patiently(self._fill_up):
+            return False
+        self.recovered.set()
+        return True
+
+    def _fill_up(self) -> None:
+        """Give an empty block to each number that something is kept under already.
+
+        A new journal gets its first entry. Raises StorageFull, and can be called again then.
+        """
         while self._next <= self._floor and not self._stopping.is_set():
             self._dispatcher.wait_for_room()
             with self._order:
                 self._place(b"", (), (), barrier=self._dispatcher.wants_barrier())
+        with self._order:
+            if not self._journal.last:
+                self._journal.append(self._stated(self._chain))
 
     def _blocks(self, entry: Entry) -> Iterator[Block]:
         if entry.kind == BLOCK:
@@ -217,28 +216,29 @@ class Intake:
 
     # ---- from the queue
 
-    def _accept(self, taken: list[Waiting]) -> None:
-        """Accept submissions; on a full disk those that wait do so, the others get it back."""
+    def _accept(self, taken: list[Waiting]) -> bool:
+        """Accept submissions; on a full disk those that wait do so, the others get it back.
+
+        False when the daemon stops meanwhile: then all get it back.
+        """
         while taken:
             try:
                 self._space.check()
                 self._commit(taken)
             except StorageFull as error:
                 self._hold_back(error)
+                give_back((each for each in taken if not each.submission.patient), error)
                 # What was told already is in the journal: it must not be committed once more.
-                left = [waiting for waiting in taken if not waiting.accepted.done()]
-                taken = [waiting for waiting in left if not _give_back(waiting, error)]
-                if taken and self._stopping.wait(SPACE_LOOK):
-                    for waiting in taken:
-                        waiting.accepted.set_exception(QueueClosed(str(error)))
-                    return
+                taken = [each for each in taken if not each.accepted.done()]
+                if taken and self._stops_meanwhile():
+                    give_back(taken, QueueClosed(str(error)))
+                    return False
             except BaseException as error:
-                for waiting in taken:
-                    if not waiting.accepted.done():
-                        waiting.accepted.set_exception(error)
+                give_back(taken, error)
                 raise
             else:
-                return
+                break
+        return True
 
     def _commit(self, taken: list[Waiting]) -> None:
         # The order of these steps is the promise:
@@ -250,7 +250,7 @@ class Intake:
             fresh, repeated = tell_apart(taken, self._journal)
             if fresh:
                 submissions = [waiting.submission for waiting in fresh]
-                payload = _together(submissions)
+                payload = together(submissions)
                 parts = tuple(
                     Part(each.source, each.lines, each.first_line, each.received)
                     for each in submissions
@@ -261,10 +261,10 @@ class Intake:
         for waiting in fresh:
             submission = waiting.submission
             receipt = Receipt(Offset(block.number, row), submission.lines, submission.received)
-            _tell(waiting.accepted, receipt)
+            waiting.tell(receipt)
             row += submission.lines or 0
         for waiting in repeated:
-            _tell(waiting.accepted, first_receipt(waiting.submission, self._journal))
+            waiting.tell(first_receipt(waiting.submission, self._journal))
 
     def _place(
         self,
@@ -278,8 +278,7 @@ class Intake:
         block = Block(self._next, payload, parts, self._chain, barrier)
         entries = [block_entry(block, keys)]
         if barrier:  # restated now and then: what is dropped of the journal may have told it last
-            change = ChainChange(self._chain, self._configuration)
-            entries.insert(0, chain_entry(self._next, change))
+            entries.insert(0, self._stated(self._chain))
         sequence = self._journal.append(*entries)
         block = Block(self._next, payload, parts, self._chain, barrier, sequence)
         self._pass_on(block)
@@ -292,26 +291,46 @@ class Intake:
         self._statistics.accept(block)
         self._dispatcher.accept(block)
 
-    def _wait_for_space(self) -> bool:
-        """Wait until the journal can be written; False when the daemon stops meanwhile.
+    def _stated(self, chain: ChainVersion) -> NewEntry:
+        return chain_entry(self._next, ChainChange(chain, self._configuration))
+
+    # ---- a full or locked disk
+
+    def _wait_for_room(self) -> bool:
+        """Wait until a block can be kept; False when the daemon stops meanwhile.
 
         That is: the disk has more than the reserve, and nobody else holds a lock.
         """
-        while True:
+        self._dispatcher.wait_for_room()
+        if not self._patiently(self._check_space):
+            return False
+        if self._held_back:
+            log.warning("new input is accepted again")
+            self._held_back = False
+        self._queue.refuse(None)
+        return True
+
+    def _check_space(self) -> None:
+        self._space.check()
+        if self._held_back:
+            self._journal.check_lock()
+
+    def _patiently(self, attempt: Callable[[], None]) -> bool:
+        """Attempt it until nothing raises StorageFull; False when the daemon stops meanwhile."""
+        while not self._stopping.is_set():
             try:
-                self._space.check()
-                if self._held_back:
-                    self._journal.check_lock()
+                attempt()
             except StorageFull as error:
                 self._hold_back(error)
-                if self._queue.closed or self._stopping.wait(SPACE_LOOK):
-                    return False
-                continue
-            if self._held_back:
-                log.warning("new input is accepted again")
-                self._held_back = False
-            self._queue.refuse(None)
-            return True
+                if self._stops_meanwhile():
+                    break
+            else:
+                return not self._stopping.is_set()
+        return False
+
+    def _stops_meanwhile(self) -> bool:
+        """Wait a moment for room; say whether the daemon stops, and nobody is to wait any more."""
+        return self._queue.closed or self._stopping.wait(SPACE_LOOK)
 
     def _hold_back(self, error: StorageFull) -> None:
         """Let nothing new in, and say why once."""
@@ -319,22 +338,3 @@ class Intake:
         if not self._held_back:
             log.error("%s; what was accepted is still emitted", error)
             self._held_back = True
-
-
-def _together(submissions: list[Submission]) -> bytes | FileRange:
-    if len(submissions) == 1:
-        return submissions[0].payload
-    return b"".join(each.payload for each in submissions if isinstance(each.payload, bytes))
-
-
-def _give_back(waiting: Waiting, error: StorageFull) -> bool:
-    if not waiting.submission.patient:
-        waiting.accepted.set_exception(error)
-    return not waiting.submission.patient
-
-
-def _tell(accepted: Future[Receipt], receipt: Receipt | NotAccepted) -> None:
-    if isinstance(receipt, NotAccepted):
-        accepted.set_exception(receipt)
-    else:
-        accepted.set_result(receipt)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
-from threading import Thread
-from time import monotonic
+from threading import Event, Thread
+from time import monotonic, sleep
 
 import pytest
 
@@ -14,7 +15,7 @@ from service.block import Block, FileRange, Offset, Receipt, Submission
 from service.chain import ChainVersion
 from service.dispatcher import Dispatcher
 from service.errors import KeyReused, OutcomeUnknown, QueueClosed, StorageBusy, StorageFull
-from service.event_queue import EventQueue
+from service.event_queue import EventQueue, Waiting
 from service.free_space import FreeSpace
 from service.intake import Intake, Start
 from service.journal.entry import CHAIN, ChainChange, Configuration, chain_entry
@@ -54,6 +55,25 @@ class Setup:
     def blocks(self) -> list[Block]:
         self.queue.close()
         self.intake.run()
+        return self.taken()
+
+    def blocks_after(self, *told: Future[Receipt]) -> list[Block]:
+        """Return the blocks made until these producers were told something."""
+        return self.blocks_of(self.running(), *told)
+
+    def blocks_of(self, thread: Thread, *told: Future[Receipt]) -> list[Block]:
+        assert not wait(told, LIMIT).not_done
+        self.queue.close()
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+        return self.taken()
+
+    def running(self) -> Thread:
+        thread = Thread(target=self.intake.run, daemon=True)
+        thread.start()
+        return thread
+
+    def taken(self) -> list[Block]:
         taken = []
         link = FakeLink("only")
         while (task := self.dispatcher.take(link)) is not None:
@@ -65,6 +85,13 @@ class Setup:
 @pytest.fixture
 def setup() -> Setup:
     return Setup()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + LIMIT
+    while not condition():
+        assert monotonic() < deadline
+        sleep(0.001)
 
 
 def lines(count: int, source: str = "test") -> Submission:
@@ -234,11 +261,8 @@ def test_below_the_reserve_who_can_come_again_is_refused_and_who_cannot_waits(
     monkeypatch.setattr(intake_module, "SPACE_LOOK", 0.001)
     patient = full.queue.submit(lines(1))
     impatient = full.queue.submit(Submission("http", b"{}\n", 1, 1, NOW, patient=False))
-    thread = Thread(target=full.intake.run, daemon=True)
-    thread.start()
-    deadline = monotonic() + LIMIT
-    while full.queue.refusal is None:
-        assert monotonic() < deadline
+    thread = full.running()
+    eventually(lambda: full.queue.refusal is not None)
     with pytest.raises(StorageFull, match="less than the reserve"):
         full.queue.submit(lines(1), limit=0)
     full.intake._space = FreeSpace(tmp_path, 0)  # noqa: SLF001 - room is made
@@ -265,7 +289,7 @@ def test_a_journal_that_is_full_gives_back_what_can_come_again(
     monkeypatch.setattr(durable.journal, "append", full_at_first)
     patient = durable.queue.submit(lines(1))
     impatient = durable.queue.submit(Submission("http", b"{}\n", 1, 1, NOW, patient=False))
-    (only,) = durable.blocks()
+    (only,) = durable.blocks_after(patient, impatient)
     with pytest.raises(StorageFull):
         impatient.result(0)
     assert patient.result(0).first == Offset(1, 0)
@@ -293,7 +317,7 @@ def test_what_was_accepted_is_not_accepted_again_where_a_repeated_one_cannot_be_
         Submission("http", b"{}\n" * 7, 7, 1, NOW, key="k", patient=patient)
     )
     monkeypatch.setattr(durable.intake, "_settings", BlockSettings(bytes=100, linger=0))
-    assert [each.lines for each in durable.blocks()] == [8]
+    assert [each.lines for each in durable.blocks_after(fresh, again)] == [8]
     assert fresh.result(0).first == Offset(1, 7)
     if patient:
         assert again.result(0) == Receipt(Offset(1, 0), 7, NOW, repeated=True)
@@ -320,6 +344,68 @@ def test_what_comes_behind_a_piece_that_was_given_back_at_a_stop_is_given_back_t
     for piece in pieces:
         with pytest.raises(QueueClosed):
             piece.result(0)
+
+
+def test_a_stop_ends_the_wait_for_room_of_what_was_taken_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given back, and so is all behind it, even where there is room by then."""
+    durable = Durable(tmp_path)
+    take = durable.queue.take
+
+    def full_once_taken(size: int, linger: float) -> list[Waiting] | None:
+        taken = take(size, linger)
+        durable.intake._space = FreeSpace(tmp_path, 1 << 62)  # noqa: SLF001 - the disk fills up
+        return taken
+
+    monkeypatch.setattr(durable.queue, "take", full_once_taken)
+    pieces = [durable.queue.submit(lines(7)) for _ in range(2)]  # each makes a block of its own
+
+    def make_room(_: Future[Receipt]) -> None:
+        durable.intake._space = FreeSpace(tmp_path, 0)  # noqa: SLF001 - at the worst moment
+
+    pieces[0].add_done_callback(make_room)
+    thread = durable.running()
+    eventually(lambda: durable.queue.refusal is not None)
+    durable.queue.close()
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    for piece in pieces:
+        with pytest.raises(QueueClosed):
+            piece.result(0)
+    assert durable.kinds() == [(CHAIN, 1)]
+    durable.journal.close()
+
+
+@pytest.mark.parametrize("floor", [0, 2], ids=["the first entry", "blocks that a sink holds"])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_lock_on_the_journal_delays_the_first_entries_of_a_start(
+    durable: Durable, monkeypatch: pytest.MonkeyPatch, *, floor: int, stopped: bool
+) -> None:
+    monkeypatch.setattr(intake_module, "SPACE_LOOK", 0.001)
+    append = durable.journal.append
+    unlocked = Event()
+
+    def locked(*entries: NewEntry) -> int:
+        if not unlocked.is_set():
+            raise StorageBusy("another process holds a lock")
+        return append(*entries)
+
+    monkeypatch.setattr(durable.journal, "append", locked)
+    durable.intake.skip_to(floor)
+    thread = durable.running()
+    eventually(lambda: durable.queue.refusal is not None)
+    if stopped:
+        durable.queue.close()
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+        assert not durable.intake.recovered.is_set()
+        assert durable.kinds() == []
+        return
+    unlocked.set()
+    assert durable.intake.recovered.wait(LIMIT)
+    receipt = durable.queue.submit(lines(1))
+    assert [each.number for each in durable.blocks_of(thread, receipt)] == [*range(1, floor + 2)]
 
 
 def test_a_disk_that_does_not_answer_leaves_it_open_whether_it_was_accepted(
