@@ -15,7 +15,7 @@ from typing import Final
 from service.checkpoint import Checkpoint, CheckpointFiles
 from service.dispatcher import Barrier, Dispatcher
 from service.emitter import Emitter, Mark
-from service.errors import OutcomeUnknown, PipelineFailed, ProcessLost
+from service.errors import OutcomeUnknown, PipelineFailed, ProcessLost, SnapshotHeldBack
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.snapshot import Encoded
@@ -53,6 +53,7 @@ class Checkpointer:
         """The block of the last checkpoint on the disk."""
         self.problem: str | None = None
         """Why no later one could be written; None once one was."""
+        self._since = 0.0
 
     def start(self, failed: Callable[[str], None]) -> None:
         """Begin; what cannot be mended is reported to ``failed``."""
@@ -80,6 +81,17 @@ class Checkpointer:
         described = {"bytes": self._journal.size, "checkpoint": self.block}
         return described | ({} if self.problem is None else {"problem": self.problem})
 
+    def cannot(self, problem: str) -> None:
+        """Take note of why no checkpoint can be written now; that is told once."""
+        if self.problem is None:
+            self._since = time.monotonic()
+            log.error("%s; the one before it holds", problem)
+        self.problem = problem
+
+    def held_back(self) -> float:
+        """Return for how many seconds no checkpoint could be written, 0 while they can."""
+        return 0.0 if self.problem is None else time.monotonic() - self._since
+
     def begin(self, mark: Mark, memory: Encoded | None) -> None:
         """Save the state before anything comes; raises PipelineFailed: no start goes on without.
 
@@ -101,6 +113,7 @@ class Checkpointer:
         and ``problem`` tells why. Raises OutcomeUnknown when the disk does not say what it kept.
         """
         if self._files is None:
+            self._can_again()
             return True
         checkpoint = Checkpoint(
             block=mark.block.number,
@@ -127,12 +140,9 @@ class Checkpointer:
         try:
             self._files.save(checkpoint)
         except OSError as error:
-            self.problem = f"the checkpoint at block {mark.block.number} cannot be written: {error}"
-            log.error("%s; the one before it holds", self.problem)  # noqa: TRY400 - it is no defect
+            self.cannot(f"the checkpoint at block {mark.block.number} cannot be written: {error}")
             return False
-        if self.problem is not None:
-            self.problem = None
-            log.warning("checkpoints can be written again")
+        self._can_again()
         self._journal.trim(self._files.needed, time.time())
         return True
 
@@ -153,11 +163,18 @@ class Checkpointer:
             self._tried = max(self._tried, barrier.block)
             self._changed.notify_all()
 
+    def _can_again(self) -> None:
+        if self.problem is not None:
+            self.problem = None
+            log.warning("checkpoints can be written again")
+
     def _run(self) -> None:
         while (barrier := self._dispatcher.next_barrier()) is not None:
             try:
                 memory = self._memory(barrier)
-            except ProcessLost:
+            except (ProcessLost, SnapshotHeldBack) as error:
+                if isinstance(error, SnapshotHeldBack):
+                    self.cannot(f"no checkpoint at block {barrier.block}: {error}")
                 # If it is dead, the next one passes this barrier again. If it could only not be
                 # asked, nobody would: and what is kept until a barrier may leave no room for one.
                 self._dispatcher.pass_again(barrier)

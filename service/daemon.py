@@ -17,9 +17,10 @@ from service.configured import configured_sources
 from service.dead_letter_store import DeadLetterStore
 from service.errors import PipelineFailed
 from service.event_queue import QueueServer
-from service.finishing import STOPPED_EARLY, check_ended, storage_to_start
+from service.finishing import check_ended, storage_to_start
 from service.http_server import HttpServer
 from service.left_out import excluding
+from service.locks import STOPPED_EARLY
 from service.operation import Operation
 from service.pipeline import Pipeline
 from service.settings import Settings
@@ -216,9 +217,10 @@ class Daemon:
         return drained
 
     def _held_back(self, since: float) -> bool:
-        """Say whether a sink has held the stream back for long, and nothing is lost by stopping."""
-        held_back = min(self._pipeline.emitter.held_back(), time.monotonic() - since)
-        return held_back >= HELD_BACK_LIMIT and self._settings.state.durability != "off"
+        """Say whether nothing has got on for long, and nothing is lost by stopping."""
+        held_back = min(self._pipeline.held_back(), time.monotonic() - since)
+        kept = self._settings.state.durability != "off" or not self.operation.statistics().in_flight
+        return held_back >= HELD_BACK_LIMIT and kept
 
 
 def _scheduler(operation: Operation) -> APScheduler:

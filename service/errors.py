@@ -9,6 +9,7 @@
             ``StorageBusy``         another process holds a lock on a file; end it
         ``KeyReused``           an idempotency key came again with other events
     ``ProcessLost``         while events flow: a worker or the state host died; it is replaced
+    ``SnapshotHeldBack``    while events flow: no room for what the steps remember; tried again
     ``SinkFailed``          while events flow: a sink cannot write now; it is tried again
     ``RecordRefused``       while events flow: a sink will never take this one event
     ``Interrupted``         a start, or a run over files, was told to stop before its end
@@ -49,6 +50,10 @@ class KeyReused(NotAccepted):
 
 class ProcessLost(PenstockError):
     """A worker or the state host died; its work is done again, nothing is lost."""
+
+
+class SnapshotHeldBack(PenstockError):
+    """The state host has no room now to hand over what its steps remember; it is tried again."""
 
 
 class SinkFailed(PenstockError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -18,13 +19,16 @@ from contextlib import suppress
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from threading import TIMEOUT_MAX, Condition, Lock, Thread
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from service.block import FileRange, Receipt, Submission
 from service.errors import NotAccepted, QueueClosed, QueueFull, StorageFull
 from service.runtime_directory import reachable
 
 log = logging.getLogger(__name__)
+
+MOMENT: Final = 1.0
+"""Seconds at least in which what found room in the queue is accepted, if nothing is in the way."""
 
 
 class Waiting(NamedTuple):
@@ -107,8 +111,10 @@ class EventQueue:
         """Hand in NDJSON lines and wait until they are accepted; the form for other processes.
 
         Lines that come again under the same idempotency ``key`` are not accepted again. ``source``
-        and ``key`` are 1 to 255 characters that can be printed. Raises TypeError or ValueError for
-        what can never be accepted, and otherwise as ``submit`` does.
+        and ``key`` are 1 to 255 characters that can be printed. ``limit`` is how many seconds that
+        may take, not counting the moment it takes where nothing is in the way; without end when
+        None. Raises TypeError or ValueError for what can never be accepted, QueueFull when it was
+        not accepted in time, and otherwise as ``submit`` does.
         """
         if limit is not None:
             if not isinstance(limit, float | int):
@@ -116,7 +122,17 @@ class EventQueue:
             if not 0 <= limit <= TIMEOUT_MAX:
                 raise ValueError(f"limit: expected 0 to {TIMEOUT_MAX:.0f} seconds, not {limit}")
         submission = Submission.of_lines(source, lines, key=key, patient=limit is None)
-        return self.submit(submission, limit).result()
+        began = time.monotonic()
+        accepted = self.submit(submission, limit)
+        if limit is None:
+            return accepted.result()
+        try:
+            return accepted.result(max(began + limit - time.monotonic(), MOMENT))
+        except TimeoutError:
+            if accepted.cancel():
+                message = "the stream is held back; offer the events again later"
+                raise QueueFull(message) from None
+        return accepted.result()  # the intake has it: accepted or refused, it is known at once
 
     def take(self, size: int, linger: float) -> list[Waiting] | None:
         """Return the next submissions, in order: those that make one block.

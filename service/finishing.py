@@ -17,6 +17,7 @@ from service.configured import configured_chain
 from service.dead_letters import DeadLetters
 from service.errors import Interrupted, PipelineFailed
 from service.left_out import tell_exclusions
+from service.locks import STOPPED_EARLY, once_unlocked
 from service.pipeline import Pipeline
 from service.recovery import NO_EXCLUSIONS, Exclusions, Recovered, as_accepted, configuration_of
 from service.settings import Settings
@@ -31,8 +32,6 @@ WORD: Final = 5.0
 END_LIMIT: Final = 5.0
 """Seconds after which a start that was told to stop has ended, whatever it is stuck at."""
 
-STOPPED_EARLY: Final = "stopped before it was ready: the next start goes on with what was accepted"
-
 
 def storage_to_start(
     settings: Settings,
@@ -45,9 +44,14 @@ def storage_to_start(
 
     ``exclusions``: what the settings lack already and counts as if it had never been, ``forget``:
     what begins with an empty memory. Nothing is written before all of that can be had. Raises
-    ConfigurationError and PipelineFailed, which name a way on, and Interrupted.
+    ConfigurationError and PipelineFailed, which name a way on, and Interrupted. Waits while another
+    process holds a lock on the journal.
     """
     configured = configuration_of(settings, configured_chain(settings))
+
+    def go_on() -> bool:
+        return not stop.asked
+
     storage = open_storage(settings.state, configured, dead_letters, exclusions)
     try:
         tell_exclusions(storage.recovered)
@@ -55,9 +59,9 @@ def storage_to_start(
         check_switched(storage.recovered.adopting(configured), configured)
         if storage.unfinished(configured):
             storage = finished(settings, storage, stop)
-        storage = storage.adopting(configured)
-        _tell_positions(settings, storage.recovered)
-        return storage.forgetting(forget)
+        adopted = once_unlocked(lambda: storage.adopting(configured), go_on)
+        _tell_positions(settings, adopted.recovered)
+        return once_unlocked(lambda: adopted.forgetting(forget), go_on)
     except BaseException:
         storage.journal.close()
         raise
@@ -108,15 +112,15 @@ def finished(settings: Settings, storage: Storage, stop: Stop) -> Storage:
     try:
         pipeline.start()
         pipeline.wait_until(lambda: pipeline.caught_up, go_on)
-        if pipeline.drain(go_on):
-            pipeline.wait_until(lambda: pipeline.saved or checkpointer.problem is not None, go_on)
-            done = pipeline.saved
+        while pipeline.drain(go_on) and not (done := pipeline.saved) and go_on():
+            if checkpointer.problem is not None and not pipeline.saving.locked:
+                break  # of a full disk nobody knows whether there will ever be room
     finally:
         pipeline.stop()
     pipeline.check()
     if done:
-        return storage.again(recovered.configuration)
-    if checkpointer.problem is not None:
+        return once_unlocked(lambda: storage.again(recovered.configuration), go_on)
+    if checkpointer.problem is not None and not stop.asked:
         message = (
             f"{checkpointer.problem}: the chain's structure stays as it is; make room, start again"
         )

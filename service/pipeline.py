@@ -16,7 +16,7 @@ from service.checkpointer import Checkpointer
 from service.configured import configured_sinks
 from service.dispatcher import Dispatcher
 from service.emitter import Emitter
-from service.errors import NotAccepted, PipelineFailed, QueueClosed, StorageFull
+from service.errors import NotAccepted, PipelineFailed, QueueClosed
 from service.event_queue import EventQueue
 from service.guardian import DeadlineGuard, StateKeeper
 from service.intake import Intake
@@ -24,6 +24,7 @@ from service.last_calls import LastCalls
 from service.opening import open_sinks
 from service.origins import Origins
 from service.runtime_directory import new_runtime_directory
+from service.saving import Saving
 from service.settings import Settings
 from service.state_directory import Storage
 from service.state_host import StateHost
@@ -40,9 +41,6 @@ STOP_LIMIT: Final = {True: 10.0, False: 1.0}
 
 CHECKPOINT_LIMIT: Final = 60.0
 """Seconds the last checkpoint may take; without it the next start only has more to do again."""
-
-SAVE_AGAIN: Final = 1.0
-"""Seconds until a last checkpoint that could not be written is tried again."""
 
 RECOVERY_LIMIT: Final = 5.0
 """Seconds a switch waits until everything in the journal has its place again."""
@@ -122,6 +120,7 @@ class Pipeline:
             for index in range(settings.workers.count)
         ]
         self._dispatcher.connect(self.links)
+        self.saving = Saving(self.intake, self._dispatcher, self.checkpointer, self.fail)
         self._guard = DeadlineGuard(self._dispatcher, self.links, self.host, deadline, self.fail)
         self._threads: list[Thread] = []
         self._intake_thread: Thread | None = None
@@ -148,7 +147,7 @@ class Pipeline:
     @property
     def saved(self) -> bool:
         """Say whether the last checkpoint holds everything that was accepted."""
-        return self.checkpointer.block >= self.intake.last_block
+        return self.saving.done
 
     @property
     def opened(self) -> bool:
@@ -199,14 +198,7 @@ class Pipeline:
 
     def checkpoint(self) -> None:
         """Have a checkpoint taken now, unless there is nothing new."""
-        if not self.intake.recovered.is_set():
-            return
-        try:
-            self.intake.place_barrier(again=self.checkpointer.problem is not None)
-        except StorageFull as error:
-            log.warning("no checkpoint: %s", error)
-        except PipelineFailed as error:
-            self.fail(str(error))
+        self.saving.ask()
 
     def drain(self, go_on: Callable[[], bool], *, checkpoint: bool = True) -> bool:
         """Emit everything accepted; say whether all was.
@@ -230,14 +222,13 @@ class Pipeline:
             pass
         if intake.is_alive() or self.problem is not None:
             return False
-        if checkpoint:
-            self.checkpoint()
+        placed = not checkpoint or self.saving.ask()
         while self.problem is None and go_on():
             if self._dispatcher.wait_until_settled(_LOOK):
                 self._drained = True
                 break
         if self._drained and checkpoint:
-            self._wait_until_saved(go_on)
+            self.saving.wait(placed, lambda: self.problem is None and go_on(), CHECKPOINT_LIMIT)
         return self._drained
 
     def stop(self) -> None:
@@ -263,7 +254,8 @@ class Pipeline:
         for link in self.links:
             end(f"worker {link.index}", lambda: link.stop(limit))  # noqa: B023 - called at once
         end("the state host", lambda: self.keeper.stop(limit))
-        self.emitter.stop()
+        with self._taking_in:  # from now on nothing is started behind the sinks
+            self.emitter.stop()
         done = end("the checkpoint", lambda: self.checkpointer.join(limit))
         self.host.close()
         for thread in [*self._threads, *filter(None, [self._intake_thread])]:
@@ -276,7 +268,11 @@ class Pipeline:
 
     def waits_for(self) -> str:
         """Say in a few words what stands between now and the end."""
-        return self.ending.at or self.emitter.waits_for or self.statistics.left
+        return self.ending.at or self.emitter.waits_for or self._left()
+
+    def held_back(self) -> float:
+        """Return for how many seconds nothing has got on: for a sink, or for a last checkpoint."""
+        return max(self.emitter.held_back(), self.saving.held_back())
 
     def fail(self, problem: str) -> None:
         """End the pipeline: ``problem`` is one that trying again does not mend."""
@@ -321,19 +317,20 @@ class Pipeline:
     def _emit(self) -> None:
         """Open the sinks, let the checkpointer and the intake begin, then emit until stopped."""
         if open_sinks(self.emitter, self.intake, self.checkpointer, self._storage.recovered):
-            self.checkpointer.start(self.fail)
             with self._taking_in:
+                if self.emitter.stopped:
+                    return
+                self.checkpointer.start(self.fail)
                 self._intake_thread = start_thread("intake", self.intake.run, self.fail)
             self.emitter.run()
 
-    def _wait_until_saved(self, go_on: Callable[[], bool]) -> None:
-        """Wait for a checkpoint at the last block; what could not be written is tried again."""
-        until = time.monotonic() + CHECKPOINT_LIMIT
-        while self.problem is None and not self.saved and go_on() and time.monotonic() < until:
-            tried = self.checkpointer.wait_for(self.intake.last_block, _LOOK)
-            if tried and not self.saved:
-                self._dispatcher.wait_for_progress(SAVE_AGAIN)
-                self.checkpoint()
+    def _left(self) -> str:
+        blocks = self.intake.last_block - self._dispatcher.last_settled
+        if blocks > 0:
+            return self.statistics.left or f"{blocks} blocks are not emitted yet"
+        if self._drained or self.checkpointer.problem is not None:
+            return self.saving.waits_for
+        return self.queue.refusal or "what waits in the queue is not accepted yet"
 
     def _plan(self) -> WorkerPlan:
         event, retries = self.settings.event, self.settings.workers.retries

@@ -270,12 +270,12 @@ def _storage(
     cleanup.enter_context(lock_directory(state.directory, "give another --output"))
     try:
         storage = open_storage(state, configured, dead_letters)
-        same = storage.recovered.configuration == configured
-        problem = "" if same else "an input or the configuration was changed since"
+        if storage.recovered.configuration == configured:
+            return storage
+        problem = "an input or the configuration was changed since"
+        storage.journal.close()  # before another one is opened under the names of its files
     except PipelineFailed as error:  # whatever is lost there can be made again from the inputs
         problem = str(error)
-    if not problem:
-        return storage
     log.warning("an earlier run was interrupted, and this one starts anew: %s", problem)
     try:
         for folder in state.directory.iterdir():

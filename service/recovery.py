@@ -266,11 +266,14 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
             f"{' and '.join(f'penstock run --without {name}' for name in names)}"
         )
         raise PipelineFailed(message)
+    since = f"{recovered.last_block + 1}.0"
     for name in names:
-        since = f"{recovered.last_block + 1}.0"
         chain = chain.switched(
             name, reset=True, since=since, reason="forgotten at the start", when=time.time()
         )
+    change = ChainChange(chain, recovered.configuration)
+    journal.append(chain_entry(recovered.last_block + 1, change))
+    for name in names:
         log.warning(
             "%s: its memory was emptied, since --forget says so: what it remembered up to offset "
             "%s is gone; each start with --forget %s empties it again",
@@ -278,8 +281,6 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
             since,
             name,
         )
-    change = ChainChange(chain, recovered.configuration)
-    journal.append(chain_entry(recovered.last_block + 1, change))
     memory = recovered.checkpoint.memory
     if memory is not None:
         left = (step for step in chain.steps if step.name not in names)

@@ -6,12 +6,11 @@ import errno
 import fcntl
 import logging
 import os
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TextIO, TypeVar
+from typing import Final, TextIO
 
 import msgspec
 
@@ -25,6 +24,7 @@ from service.journal.entry import Configuration
 from service.journal.journal import Journal
 from service.journal.unkept import UnkeptJournal
 from service.last_calls import tell_last_calls
+from service.locks import once_unlocked
 from service.privacy import keep_private, open_lock
 from service.recovery import NO_EXCLUSIONS, Exclusions, Recovered, adopt, forget, recover
 from service.runtime_directory import remove_earlier
@@ -33,17 +33,12 @@ from service.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
 
 SEGMENTS: Final = 8
 """The journal is cut into about so many files, each of which can be given back whole."""
 
 SEGMENT_BYTES: Final = (2**20, 2**26)
 """How small and how large such a file may be."""
-
-
-LOCK_LOOK: Final = 0.2
-"""Seconds between two looks whether another process still holds a lock at the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +178,17 @@ def open_storage(
             )
             raise PipelineFailed(message)
         chain = ChainVersion(1, configured.steps)
-        last = _waiting_for_locks(lambda: _last_of(dead_letters))
+        last = once_unlocked(lambda: _last_of(dead_letters))
         nothing = Recovered(None, chain, configured, 0, last, exclusions)
         nowhere = FreeSpace(state.directory, 0)
         return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
     journal = open_journal(state)
     checkpoints = CheckpointFiles(checkpoint_folder)
-    recovered = _waiting_for_locks(lambda: recover(journal, checkpoints, configured, exclusions))
+    try:
+        recovered = once_unlocked(lambda: recover(journal, checkpoints, configured, exclusions))
+    except BaseException:
+        journal.close()
+        raise
     space = FreeSpace(state.directory, state.reserve)
     return Storage(journal, checkpoints, dead_letters, space, recovered)
 
@@ -203,19 +202,6 @@ def _last_of(dead_letters: DeadLetters) -> int:
             raise StorageBusy(str(error)) from error
         message = f"the dead letters cannot be read: {error}; see to that, then start again"
         raise PipelineFailed(message) from error
-
-
-def _waiting_for_locks(read: Callable[[], Found]) -> Found:
-    """Return what ``read`` does, once no other process holds a lock."""
-    told = False
-    while True:
-        try:
-            return read()
-        except StorageBusy as error:
-            if not told:
-                log.warning("%s; the start waits for that", error)
-                told = True
-            time.sleep(LOCK_LOOK)
 
 
 def journal_directory(state: StateSettings) -> Path:

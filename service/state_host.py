@@ -23,7 +23,7 @@ from middleware.errors import PenstockError, in_words
 from service.answer import Answer, Asker
 from service.chain import Step
 from service.child import end_child, start_child
-from service.errors import PipelineFailed, ProcessLost
+from service.errors import PipelineFailed, ProcessLost, SnapshotHeldBack
 from service.own_code import doing_and_ways_on, speaks
 from service.progress import Place, Progress
 from service.runtime_directory import reachable
@@ -98,17 +98,22 @@ class HostedSequencer:
         for older in known[:-VERSIONS]:
             self._steps.pop(older, None)  # another thread may be at it, too
 
-    def put_snapshot(self, block: int) -> None:
+    def put_snapshot(self, block: int) -> str | None:
         """Put the snapshot taken at a barrier into the file; raises KeyError if there is none.
 
-        It may be asked for again until it was taken out. Raises OSError when there is no room.
+        It may be asked for again until it was taken out. Returns why it could not be put, None
+        once it was: what is raised here looks, on the other side, like the end of the process.
         """
-        if self._put == block and not self._memory.empty:
-            return  # nobody has heard that it is there
-        if self._unsent is None or self._unsent.block != block:
-            self._unsent = self._sequencer.snapshot(block)
-        self._memory.put(self._unsent.pieces())
+        try:
+            if self._put == block and not self._memory.empty:
+                return None  # nobody has heard that it is there
+            if self._unsent is None or self._unsent.block != block:
+                self._unsent = self._sequencer.snapshot(block)
+            self._memory.put(self._unsent.pieces())
+        except (OSError, MemoryError) as error:
+            return str(error) or type(error).__name__
         self._unsent, self._put = None, block
+        return None
 
 
 class StateClient:
@@ -141,11 +146,16 @@ class StateClient:
         return answer
 
     def put_snapshot(self, block: int) -> None:
-        """Have the snapshot taken at a barrier put into the shared file; raises ProcessLost."""
+        """Have the snapshot taken at a barrier put into the shared file.
+
+        Raises ProcessLost, and SnapshotHeldBack when there is no room for it now.
+        """
         try:
-            self._sequencer.put_snapshot(block)
+            problem: str | None = self._sequencer.put_snapshot(block)
         except (OSError, EOFError, KeyError) as error:
             raise ProcessLost("the state host is gone, or has another generation") from error
+        if problem is not None:
+            raise SnapshotHeldBack(f"there is no room for what the steps remember: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +218,7 @@ class StateHost:
     def snapshot(self, address: str, block: int) -> memoryview:
         """Return the encoded snapshot that the host at ``address`` took at a barrier.
 
-        Raises ProcessLost.
+        Raises ProcessLost, and SnapshotHeldBack when there is no room for it now.
         """
         try:
             StateClient(address, self.key).put_snapshot(block)

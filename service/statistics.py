@@ -84,8 +84,8 @@ class Statistics:
 
     @property
     def left(self) -> str:
-        """How many events are under way, in words."""
-        return f"{self._in_flight} events are not emitted yet"
+        """How many events are under way, in words; empty while none is known to be."""
+        return f"{self._in_flight} events are not emitted yet" if self._in_flight else ""
 
     def totals(self) -> Totals:
         """Return the counts, all of the same moment."""

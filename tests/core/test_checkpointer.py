@@ -13,7 +13,7 @@ from service.checkpointer import Checkpointer
 from service.dead_letter_file import DeadLetterFile
 from service.dispatcher import Barrier
 from service.emitter import Emitter
-from service.errors import OutcomeUnknown, ProcessLost
+from service.errors import OutcomeUnknown, ProcessLost, SnapshotHeldBack
 from service.journal.entry import Configuration
 from service.journal.unkept import UnkeptJournal
 from service.origins import Origins
@@ -49,7 +49,9 @@ class NoSink(Sink):
 class Setup:
     def __init__(self, folder: Path) -> None:
         self.sink = NoSink()
-        self.troubles: list[ProcessLost] = []
+        self.troubles: list[ProcessLost | SnapshotHeldBack] = []
+        self.problems: list[str | None] = []
+        """What the checkpointer told of its problem, each time it fetched."""
         self.folder = folder / "checkpoints"
         self.files = CheckpointFiles(self.folder)
         assert self.files.load() is None
@@ -77,6 +79,7 @@ class Setup:
 
     def fetch(self, _: str, __: int) -> bytes:
         """Answer as the state host does."""
+        self.problems.append(self.checkpointer.problem)
         if self.troubles:
             raise self.troubles.pop()
         return b"memory"
@@ -183,6 +186,25 @@ def test_the_journal_is_not_trimmed_where_a_checkpoint_could_not_be_written(
     (setup.folder / f"{2:016d}.unfinished").mkdir()
     setup.checkpointer.take(barrier(2), b"memory")
     assert trimmed == []
+
+
+def test_a_memory_that_there_is_no_room_for_is_named_once_and_asked_for_again(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.troubles = [SnapshotHeldBack("there is no room for it") for _ in range(3)]
+    a, b = setup.dispatching.links
+    setup.dispatching.accept(1, 2, barrier=2)
+    for link in (a, b):
+        setup.dispatching.done(link, setup.dispatching.take(link).block.number)
+    setup.emit(1, 2)
+    setup.checkpointer.start(pytest.fail)
+    assert setup.checkpointer.wait_for(2, LIMIT)
+    assert setup.problems == [None, *["no checkpoint at block 2: there is no room for it"] * 3]
+    assert caplog.text.count("there is no room") == 1
+    assert setup.checkpointer.problem is None
+    assert setup.checkpointer.held_back() == 0
+    setup.dispatching.dispatcher.close()
+    assert setup.checkpointer.join(LIMIT)
 
 
 def test_a_state_host_that_cannot_be_asked_for_a_moment_is_asked_again(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from multiprocessing import AuthenticationError, get_context
 from pathlib import Path
 from threading import Event, Thread
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import event_queue
 from service.block import FileRange, Offset, Receipt, Submission
 from service.errors import QueueClosed, QueueFull
 from service.event_queue import EventQueue, QueueServer, Waiting, connect
@@ -181,6 +182,49 @@ def test_the_receipt_comes_with_acceptance_and_not_before() -> None:
     assert not future.done()
     accepted.set_result(RECEIPT)
     assert future.result(LIMIT) == RECEIPT
+
+
+def test_a_producer_with_a_limit_gets_back_what_is_not_accepted_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is room, and nobody takes: a sink holds the stream back."""
+    monkeypatch.setattr(event_queue, "MOMENT", 0.01)
+    queue = EventQueue(events=10, size=1000)
+    with ThreadPoolExecutor(1) as producer:
+        told = producer.submit(queue.put, "push", b"{}\n", 0.02)
+        with pytest.raises(QueueFull, match="held back"):
+            told.result(LIMIT)
+    assert queue.take(10, 0) == [], "it was withdrawn"
+    assert queue.level == (0, 0)
+
+
+def test_a_producer_whose_limit_ends_while_it_is_being_accepted_gets_its_receipt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_queue, "MOMENT", 0.0)
+    too_late = Event()
+
+    class Accepted(Future[Receipt]):
+        def cancel(self) -> bool:
+            too_late.set()
+            return super().cancel()
+
+    monkeypatch.setattr(event_queue, "Future", Accepted)
+    queue = EventQueue(events=10, size=1000)
+    submit = queue.submit
+    taken: list[Waiting] = []
+
+    def submitted(submission: Submission, limit: float | None) -> Future[Receipt]:
+        accepted = submit(submission, limit)
+        taken.extend(queue.take(10, 0) or [])
+        return accepted
+
+    monkeypatch.setattr(queue, "submit", submitted)
+    with ThreadPoolExecutor(1) as producer:
+        told = producer.submit(queue.put, "push", b"{}\n", 0.0)
+        assert too_late.wait(LIMIT)
+        taken[0].tell(RECEIPT)
+        assert told.result(LIMIT) == RECEIPT
 
 
 def test_what_was_cancelled_is_never_taken_and_makes_room() -> None:

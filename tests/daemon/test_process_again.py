@@ -8,11 +8,17 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from service.state_directory import lock_directory
+from service import processing
+from service.checkpoint import Checkpoint
+from service.dead_letter_file import DeadLetterFile
+from service.journal.entry import ChainChange, Configuration, chain_entry
+from service.settings import StateSettings
+from service.state_directory import Storage, lock_directory
 from tests.conftest import Command
 from tests.daemon.running import PENSTOCK, eventually, left_behind, write_configuration
 from tests.sequential import sequential
@@ -30,6 +36,7 @@ ARGUMENTS = [
     "penstock.toml",
 ]
 EVENTS = 200_000
+DELETED = "(deleted)"
 SLOW = """
 import time
 
@@ -262,3 +269,39 @@ def test_an_output_that_nobody_reads_keeps_no_interrupt_waiting(
         assert command.stderr is not None
         assert b"the same command starts anew" in command.stderr.read()
     assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["it cannot be read", "it is of another kind"])
+def test_what_an_earlier_run_left_is_closed_before_it_is_removed_to_start_anew(
+    tmp_path: Path, *, saved: bool
+) -> None:
+    """What is open still writes, under names that are those of other files by then."""
+    state = StateSettings(directory=tmp_path / "state", reserve=1)
+    letters = DeadLetterFile(tmp_path / "dead")
+
+    def storage(kind: str) -> Storage:
+        with ExitStack() as cleanup:
+            return processing._storage(state, Configuration({"kind": kind}, ()), letters, cleanup)  # noqa: SLF001 - what is left open shows nowhere else
+
+    first = storage("one")
+    start = first.recovered.start
+    first.journal.append(chain_entry(1, ChainChange(start.chain, start.configuration)))
+    if saved:
+        assert first.checkpoints is not None
+        first.checkpoints.save(
+            Checkpoint(0, 1, start.chain, start.configuration, None, {}, None, {}, {})
+        )
+    first.journal.close()
+    second = storage("another")
+    removed = [name for name in open_files() if name.startswith(str(tmp_path)) and DELETED in name]
+    second.journal.close()
+    assert second.recovered.checkpoint is None
+    assert removed == []
+
+
+def open_files() -> list[str]:
+    names = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            names.append(str(each.readlink()))
+    return names

@@ -207,7 +207,7 @@ class Lives:
         """No checkpoint is there within its limit."""
         with (
             patch("service.pipeline.CHECKPOINT_LIMIT", 0.0),
-            patch("service.pipeline.SAVE_AGAIN", 0.0),
+            patch("service.saving.SAVE_AGAIN", 0.0),
         ):
             yield
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Thread, Timer
+from threading import Event, Thread, Timer
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -13,11 +15,15 @@ import pytest
 
 from service import threads
 from service.dead_letter_file import DeadLetterFile
-from service.errors import Interrupted, PipelineFailed
+from service.errors import Interrupted, PipelineFailed, StorageBusy, StorageFull
 from service.finishing import storage_to_start
+from service.intake import Intake
+from service.journal.journal import Journal
+from service.locks import once_unlocked
+from service.opening import open_sinks
 from service.signals import Stop
 from tests.daemon.running import eventually
-from tests.faults.one_process import OneProcess, accept, settle
+from tests.faults.one_process import LIMIT, OneProcess, accept, settle
 from tests.faults.stuck_sink import OPEN
 
 pytestmark = pytest.mark.timeout(60)
@@ -35,6 +41,23 @@ def narrowed(one: OneProcess, level: int) -> dict[str, Any]:
     """Return a step that accepts a level below 5 until ``mended`` is there."""
     params = {"mended": str(one.directory / "mended"), "level": level}
     return {"name": "odd", "use": "tests.faults.bad_steps:Narrowed", "params": params}
+
+
+@contextmanager
+def refused(
+    owner: type, method: str, *errors: Exception | None
+) -> Iterator[list[Exception | None]]:
+    """Let the first calls of a method raise these errors, but for None; yields those still left."""
+    real = getattr(owner, method)
+    left = list(errors)
+
+    def at_first(*given: Any, **named: Any) -> Any:
+        if left and (error := left.pop(0)):
+            raise error
+        return real(*given, **named)
+
+    with patch.object(owner, method, at_first):
+        yield left
 
 
 def told(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
@@ -67,6 +90,114 @@ def test_a_signal_ends_the_finishing_of_another_chain_that_a_sink_holds_up(
         OPEN.set()
     with one.life():
         assert one.kept == lines
+
+
+LOCKED: Final = StorageBusy("another process holds a lock on it")
+FULL: Final = StorageFull("the disk is full")
+NEAR: Final[dict[str, Any]] = {"name": "near", "use": "adjacent"}
+
+
+@pytest.mark.parametrize("trouble", [LOCKED, FULL])
+def test_a_last_barrier_that_finds_no_room_is_tried_again_until_there_is_some(
+    one: OneProcess, trouble: StorageFull
+) -> None:
+    with one.life(NEAR) as pipeline:
+        lines = accept(pipeline, 2, 5)
+        one.killed(pipeline)
+    with patch("service.saving.SAVE_AGAIN", 0.01):
+        with refused(Intake, "place_barrier", *[trouble] * 3) as left:
+            pipeline = one.pipeline(BLOCKED, NEAR)
+            assert not left, "what was accepted before was finished first"
+        pipeline.stop()
+        with one.life(BLOCKED, NEAR) as pipeline:
+            lines += accept(pipeline, 8)
+            waits: set[str] = set()
+
+            def go_on() -> bool:
+                waits.add(pipeline.waits_for())
+                return True
+
+            with refused(Intake, "place_barrier", *[trouble] * 3):
+                assert pipeline.drain(go_on)
+            assert pipeline.saved
+            assert f"the last checkpoint: no checkpoint: {trouble}" in waits
+            assert not any(each.startswith("0 ") for each in waits)
+    assert one.kept == lines
+
+
+def test_a_finishing_whose_last_barrier_finds_no_room_says_so_and_one_that_meets_a_lock_goes_on(
+    one: OneProcess,
+) -> None:
+    with one.life(NEAR) as pipeline:
+        lines = accept(pipeline, 2, 5)
+        one.killed(pipeline)
+    limits = {"service.pipeline.CHECKPOINT_LIMIT": 0.0, "service.saving.SAVE_AGAIN": 0.0}
+    with ExitStack() as limited:
+        for limit, seconds in limits.items():
+            limited.enter_context(patch(limit, seconds))
+        with (
+            refused(Intake, "place_barrier", *[FULL] * 100),
+            pytest.raises(PipelineFailed, match=r"the disk is full: .* make room, start again"),
+        ):
+            one.pipeline(BLOCKED, NEAR)
+        with refused(Intake, "place_barrier", *[LOCKED] * 5) as left, one.life(BLOCKED, NEAR):
+            assert not left
+    assert one.kept == lines
+
+
+@pytest.mark.parametrize(
+    ("what", "method", "errors", "how"),
+    [
+        ("a changed configuration", "append", [LOCKED] * 3, {}),
+        ("a memory that is forgotten", "append", [None, LOCKED, LOCKED], {"forget": ["near"]}),
+    ],
+)
+def test_a_lock_on_the_journal_delays_what_a_start_writes_and_is_told_once(
+    one: OneProcess,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    method: str,
+    errors: list[Exception | None],
+    how: dict[str, Any],
+) -> None:
+    with one.life(NEAR) as pipeline:
+        lines = accept(pipeline, 2)
+        assert pipeline.drain(lambda: True)
+    with (
+        patch("service.locks.LOCK_LOOK", 0.01),
+        refused(Journal, method, *errors) as left,
+        one.life(BLOCKED, NEAR, **how) as pipeline,
+    ):
+        assert not left, what
+        assert caplog.text.count("the start waits for that") == 1
+        assert caplog.text.count("its memory was emptied") == ("forget" in how)
+        lines += accept(pipeline, 8)
+        assert pipeline.drain(lambda: True)
+    assert one.kept == lines
+
+
+def test_a_lock_that_comes_while_another_chain_is_finished_delays_the_start(
+    one: OneProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    with one.life(NEAR) as pipeline:
+        lines = accept(pipeline, 2)
+        one.killed(pipeline)
+    with (
+        patch("service.locks.LOCK_LOOK", 0.01),
+        refused(Journal, "open", None, LOCKED, LOCKED) as left,
+        one.life(BLOCKED, NEAR),
+    ):
+        assert not left
+    assert caplog.text.count("the start waits for that") == 1
+    assert one.kept == lines
+
+
+def test_a_signal_ends_the_wait_for_a_lock() -> None:
+    def locked() -> None:
+        raise LOCKED
+
+    with pytest.raises(Interrupted, match="the next start goes on"):
+        once_unlocked(locked, lambda: False)
 
 
 def test_what_is_left_out_may_be_left_out_again_by_the_same_command(
@@ -167,6 +298,26 @@ def test_a_switched_open_that_hangs_ends_the_daemon_with_its_name_and_a_way_on(
     with one.life(odd, without=["odd"]) as pipeline:
         settle(pipeline)
     assert one.kept == lines
+
+
+def test_nothing_is_started_behind_sinks_that_were_opened_as_it_stopped(one: OneProcess) -> None:
+    pipeline = one.pipeline(BLOCKED)
+    begun, opened = Event(), Event()
+
+    def stopped_meanwhile(*parts: Any) -> bool:
+        done = open_sinks(*parts)
+        begun.set()
+        eventually(lambda: pipeline.emitter.stopped, "it stops", LIMIT)
+        opened.set()
+        return done
+
+    with patch("service.pipeline.open_sinks", stopped_meanwhile):
+        pipeline.start()
+        assert begun.wait(LIMIT)
+        pipeline.stop()
+    assert opened.is_set()
+    assert not pipeline.opened, "its journal is closed by now"
+    assert pipeline.problem is None
 
 
 def test_an_intake_that_ends_before_its_thread_is_known_is_drained(
