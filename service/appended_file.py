@@ -14,7 +14,7 @@ from typing import Any, Final
 from service.block import HEAD, FileIdentity
 from service.disk import sync_directory, write_all
 from service.errors import PipelineFailed, SinkFailed
-from service.file_position import cut, find
+from service.file_position import cut, find, take_back
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class AppendedFile:
     Invariants:
 
     1. The first ``length`` bytes are whole writes; what is beyond them is half a write, which is
-       cut off before the next one begins.
+       cut off before the next one begins. What others cut or append meanwhile stays as it is.
     2. A position never lies behind bytes that may be cut: ``length`` grows when a write is whole.
     """
 
@@ -45,6 +45,8 @@ class AppendedFile:
         """The same file to read from: it may bear another name by then."""
         self._in_use = Lock()  # the descriptor, while it is flushed, must not become another file's
         self._length = 0
+        self._end = 0
+        """Where the file ended before the last write."""
         self._is_regular = False  # a pipe or a terminal has no length
         self._torn = False
         self._moved = False
@@ -98,6 +100,7 @@ class AppendedFile:
             self._write_through(self._descriptor, data)
             return
         self._mend(self._descriptor)
+        self._end = os.fstat(self._descriptor).st_size
         self._torn = True
         try:
             write_all(self._descriptor, data)
@@ -194,19 +197,21 @@ class AppendedFile:
         known = position.get("identity")
         identity = FileIdentity(*known) if known else None
         moved = find(before, identity)
+        if moved is not None and self._path.exists() and self._path.samefile(moved):
+            return length
         if before != self._path.resolve():
             log.warning(
                 "%s: the last checkpoint knows another output (%s); this one begins now",
                 self._path,
                 before,
             )
-        elif self._path.exists() and (moved is None or self._path.samefile(moved)):
+        elif moved is None and self._path.exists():
             self._see_that_it_begins_alike(identity, length)
             return length
         elif length:
             log.warning("%s: is gone, moved away as it seems; a new one begins", self._path)
         if moved is not None:
-            cut(moved, length)
+            take_back(position)
         else:
             log.warning(
                 "%s: the events after the last checkpoint are in this one, and may be in the other "
@@ -240,13 +245,7 @@ class AppendedFile:
         return changed
 
     def _take_back(self, descriptor: int, length: int) -> None:
-        """Cut off what was written after the position, in this order.
-
-        1. See that all before the position is there: nothing is touched otherwise.
-        2. Cut.
-        3. Have the cut on the disk before anything is appended: after a loss of power the old end
-           must not lie there in place of, or beside, what was written since.
-        """
+        """Cut off what was written after the position, unless something before it is missing."""
         if not self._is_regular or self._length < length:
             found = f"it has {self._length}" if self._is_regular else "it is no regular file now"
             message = (
@@ -255,17 +254,9 @@ class AppendedFile:
                 "only events emitted from now on will be"
             )
             raise PipelineFailed(message)
-        if self._length == length:
-            return
-        beyond = self._length - length
-        os.ftruncate(descriptor, length)
-        os.fsync(descriptor)
+        if beyond := cut(descriptor, length):
+            log.info("%s: %d bytes after the last checkpoint cut off", self._path, beyond)
         self._length = length
-        log.info(
-            "%s: %d bytes after the last checkpoint cut off",
-            self._path,
-            beyond,
-        )
 
     def _write_through(self, descriptor: int, data: bytes) -> None:
         """Write to a pipe or a device, waiting for its reader no longer than it is told."""
@@ -291,5 +282,6 @@ class AppendedFile:
     def _mend(self, descriptor: int) -> None:
         """Cut half a write off; what fails is tried again before the next write."""
         if self._torn:
-            os.ftruncate(descriptor, self._length)
+            if os.fstat(descriptor).st_size > self._end:  # others may have cut it meanwhile
+                os.ftruncate(descriptor, self._end)
             self._torn = False

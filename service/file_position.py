@@ -18,13 +18,27 @@ log = logging.getLogger(__name__)
 def take_back(position: Any) -> None:
     """Cut off what the file of a position holds after it, wherever in its folder it is now.
 
-    Anything else than a position, or a file that is gone, or another one, is left as it is.
+    Anything else than a position, or a file that is gone, or another one, is left as it is. Raises
+    OSError.
     """
+    path = found(position)
+    if path is None:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        beyond = cut(descriptor, int(position["length"]))
+    finally:
+        os.close(descriptor)
+    if beyond:
+        told = "%s: %d bytes after the last checkpoint cut off; they are written again"
+        log.warning(told, path, beyond)
+
+
+def found(position: Any) -> Path | None:
+    """Return where the file of a position is now; None where it is gone, or was never known."""
     path = path_in(position)
-    known = path and position.get("identity")
-    found = path and known and find(path, FileIdentity(*known))
-    if found:
-        cut(found, int(position["length"]))
+    identity = position.get("identity") if path else None
+    return find(path, FileIdentity(*identity)) if path and identity else None
 
 
 def path_in(position: Any) -> Path | None:
@@ -51,18 +65,15 @@ def find(path: Path, identity: FileIdentity | None) -> Path | None:
     return None
 
 
-def cut(path: Path, length: int) -> None:
-    """Cut off what a file holds after a position, on the disk too."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        beyond = os.fstat(descriptor).st_size - length
-        if beyond > 0:
-            os.ftruncate(descriptor, length)
-            os.fsync(descriptor)
-            log.warning(
-                "%s: %d bytes after the last checkpoint cut off; they are written anew, elsewhere",
-                path,
-                beyond,
-            )
-    finally:
-        os.close(descriptor)
+def cut(descriptor: int, length: int) -> int:
+    """Cut off what an open file holds after ``length`` bytes; return how many that were.
+
+    The cut is on the disk before anything is appended: after a loss of power the old end must not
+    lie there in place of, or beside, what was written since.
+    """
+    beyond = os.fstat(descriptor).st_size - length
+    if beyond <= 0:
+        return 0
+    os.ftruncate(descriptor, length)
+    os.fsync(descriptor)
+    return beyond

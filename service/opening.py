@@ -12,14 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from middleware.errors import ConfigurationError
 from service.block import Block
 from service.checkpointer import Checkpointer
 from service.emitter import LETTERS, Emitter
-from service.errors import PipelineFailed
-from service.file_position import path_in, take_back
+from service.errors import PipelineFailed, SinkFailed
+from service.file_position import found, path_in, take_back
 from service.intake import Intake
 from service.outlet import Outlet
 from service.recovery import Recovered
+from service.sinks.ndjson import NdjsonSink
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,9 @@ def open_sinks(
     Raises PipelineFailed. In this order:
 
     1. The dead letters are opened, so that operators see them while a sink is waited for.
-    2. Files that go from one sink to another are taken back to the checkpoint, before anyone
-       appends to them: what came after it is written again.
-    3. The sinks are opened.
+    2. Files that go from one sink to another do so with their positions, before anyone appends to
+       them.
+    3. The sinks are opened, and taken back to the checkpoint: what came after it is written again.
     4. A checkpoint says where they were before anything came, at the very first start and when one
        is new or writes elsewhere. The positions of sinks that left still hold here: one that comes
        back before the next checkpoint goes on exactly.
@@ -76,7 +78,9 @@ def open_outlets(
 
     if not emitter.attempt(LETTERS, open_letters, "opened"):
         return None
-    handed = _handed_over(positions, emitter.outlets)
+    handed = _handed_over(emitter, positions)
+    if handed is None:
+        return None
     emitter.elsewhere = {name: at for name, at in handed.items() if name not in emitter.outlets}
     for name, outlet in emitter.outlets.items():
         opening = partial(outlet.open, handed.get(name), last_block)
@@ -88,24 +92,55 @@ def open_outlets(
     return max(kept, *(outlet.settled for outlet in emitter.outlets.values()))
 
 
-def _handed_over(positions: Mapping[str, Any], outlets: Mapping[str, Outlet]) -> dict[str, Any]:
-    """Take files back to their positions where another sink writes them now; return what holds on.
+def _handed_over(emitter: Emitter, positions: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return from where each sink goes on: what is known of a file goes to who writes it now.
 
-    The file of a sink that left, and that nobody writes now, stays as it is.
+    The file of a sink that goes on with another one is taken back here; that of a sink that left,
+    and that nobody writes now, stays as it is. None when the emitter is stopped meanwhile.
     """
-    written = {
-        name: {each.resolve() for each in outlet.sink.writes() if isinstance(each, Path)}
-        for name, outlet in outlets.items()
-    }
-    left = dict(positions)
+    writers: dict[Path, str] = {}
+    for name, outlet in emitter.outlets.items():
+        if not emitter.attempt(name, partial(_note_files, name, outlet, writers), "opened"):
+            return None
+    handed = dict(positions)
     for name, position in positions.items():
-        path = path_in(position)
-        takers = [other for other, files in written.items() if path in files and other != name]
-        if takers:
-            log.warning(
-                'sink "%s": goes on with %s, which "%s" wrote before', takers[0], path, name
-            )
-            take_back(position)
-            if name not in written:
-                del left[name]
-    return left
+        handing = partial(_hand_over, name, position, writers, emitter.outlets, handed)
+        if not emitter.attempt(name, handing, "opened"):
+            return None
+    for name, position in positions.items():
+        left = name in emitter.outlets and all(position is not each for each in handed.values())
+        if left and not emitter.attempt(name, partial(take_back, position), "opened"):
+            return None
+    return handed
+
+
+def _note_files(name: str, outlet: Outlet, writers: dict[Path, str]) -> None:
+    try:
+        places = outlet.writes()
+    except ConfigurationError as error:
+        raise SinkFailed(str(error)) from error
+    writers.update((each.resolve(), name) for each in places if isinstance(each, Path))
+
+
+def _hand_over(
+    name: str,
+    position: Any,
+    writers: Mapping[Path, str],
+    outlets: Mapping[str, Outlet],
+    handed: dict[str, Any],
+) -> None:
+    """Let the position of a file be that of the sink that writes this file now."""
+    path = path_in(position)
+    if path is None:
+        return
+    taker = writers.get(found(position) or path) or writers.get(path)
+    if taker is None or taker == name:
+        return
+    knows_positions = isinstance(outlets[taker].sink, NdjsonSink)
+    if not knows_positions:
+        take_back(position)
+    log.warning('sink "%s": goes on with %s, which "%s" wrote before', taker, path, name)
+    if handed.get(name) is position:
+        del handed[name]
+    if knows_positions:
+        handed[taker] = position

@@ -58,7 +58,7 @@ class Outlet:
         """
         with self._calling("open"):
             self.sink.open(position)
-        settled: Any = self.sink.settled
+            settled: Any = self.sink.settled
         if isinstance(settled, bool) or not isinstance(settled, int) or settled < 0:
             message = f"open leaves settled = {settled!r}, which is no block: a whole number from 0"
             raise PipelineFailed(self._fault(message))

@@ -20,10 +20,14 @@ from tests.daemon.running import RunningDaemon, eventually, write_configuration
 pytestmark = pytest.mark.timeout(90)
 
 SELDOM = {"checkpoint_interval": "1h"}
+OFTEN = {"checkpoint_interval": 0.05}
 
 
-def ndjson(name: str, path: str) -> dict[str, Any]:
-    return {"name": name, "use": "ndjson", "params": {"path": path}}
+EXISTING = pytest.mark.parametrize("existing", ["append", "truncate"])
+
+
+def ndjson(name: str, path: str, existing: str = "append") -> dict[str, Any]:
+    return {"name": name, "use": "ndjson", "params": {"path": path, "existing": existing}}
 
 
 def events(first: int, count: int) -> bytes:
@@ -93,38 +97,53 @@ def test_with_another_path_before_the_first_checkpoint_all_is_in_the_new_file(
     assert (lives.read("old.ndjson"), lives.read("new.ndjson")) == (b"", events(0, 200))
 
 
-def test_under_another_name_a_sink_goes_on_with_the_file(lives: Lives) -> None:
-    lives.start(ndjson("kept", "kept.ndjson"))
+@EXISTING
+def test_under_another_name_a_sink_goes_on_with_the_file(lives: Lives, existing: str) -> None:
+    lives.start(ndjson("kept", "kept.ndjson", existing), state=OFTEN)
     lives.post(events(0, 20))
-    lives.start(ndjson("renamed", "kept.ndjson"))
+    lives.wait_until_saved()
+    lives.start(ndjson("renamed", "kept.ndjson", existing))
     assert 'sink "renamed": goes on with' in lives.log.replace("\\", "")
+    assert "no checkpoint knows of" not in lives.log
     lives.post(events(20, 5))
-    lives.start(ndjson("renamed", "kept.ndjson"))
+    lives.start(ndjson("renamed", "kept.ndjson", existing))
     assert lives.read("kept.ndjson") == events(0, 25)
 
 
+@EXISTING
 def test_two_sinks_that_exchange_their_files_write_each_event_to_each_file_once(
-    lives: Lives,
+    lives: Lives, existing: str
 ) -> None:
-    lives.start(ndjson("one", "a.ndjson"), ndjson("two", "b.ndjson"))
-    lives.post(events(0, 20))
-    lives.start(ndjson("one", "b.ndjson"), ndjson("two", "a.ndjson"))
+    lives.start(
+        ndjson("one", "a.ndjson", existing), ndjson("two", "b.ndjson", existing), state=OFTEN
+    )
+    lives.post(events(0, 10))
+    lives.wait_until_saved()
+    lives.post(events(10, 10))
+    exchanged = [ndjson("one", "b.ndjson", existing), ndjson("two", "a.ndjson", existing)]
+    lives.start(*exchanged)
     lives.post(events(20, 5))
     assert "others changed it" not in lives.log
-    lives.start(ndjson("one", "b.ndjson"), ndjson("two", "a.ndjson"))
+    lives.start(*exchanged)
     assert lives.read("a.ndjson") == lives.read("b.ndjson") == events(0, 25)
 
 
-def test_a_sink_that_takes_over_the_file_of_one_that_left_goes_on_there(lives: Lives) -> None:
-    lives.start(ndjson("one", "a.ndjson"), ndjson("two", "b.ndjson"))
+@EXISTING
+def test_a_sink_that_takes_over_the_file_of_one_that_left_goes_on_there(
+    lives: Lives, existing: str
+) -> None:
+    lives.start(ndjson("one", "a.ndjson", existing), ndjson("two", "b.ndjson", existing))
     lives.post(events(0, 20))
-    lives.start(ndjson("one", "b.ndjson"))
+    lives.start(ndjson("one", "b.ndjson", existing))
     assert (lives.read("a.ndjson"), lives.read("b.ndjson")) == (b"", events(0, 20))
 
 
+@EXISTING
 @pytest.mark.parametrize("how", ["removed", "left out"])
-def test_a_sink_that_comes_back_before_a_checkpoint_goes_on_exactly(lives: Lives, how: str) -> None:
-    both = [ndjson("one", "a.ndjson"), ndjson("two", "b.ndjson")]
+def test_a_sink_that_comes_back_before_a_checkpoint_goes_on_exactly(
+    lives: Lives, how: str, existing: str
+) -> None:
+    both = [ndjson("one", "a.ndjson", existing), ndjson("two", "b.ndjson", existing)]
     lives.start(*both)
     lives.post(events(0, 20))
     if how == "removed":
@@ -139,14 +158,13 @@ def test_a_sink_that_comes_back_before_a_checkpoint_goes_on_exactly(lives: Lives
 def test_a_sink_left_out_of_a_run_lacks_what_that_run_emitted_and_nothing_else(
     lives: Lives,
 ) -> None:
-    often = {"checkpoint_interval": 0.05}
     database = {"name": "three", "use": "sql", "params": {"url": "sqlite:///kept.db"}}
     sinks = [ndjson("one", "a.ndjson"), ndjson("two", "b.ndjson"), database]
     lives.start(*sinks)
     lives.post(events(0, 10))
     assert lives.daemon is not None
     assert lives.daemon.stop() == 0
-    lives.start(*sinks, options=("--without", "two", "--without", "three"), state=often)
+    lives.start(*sinks, options=("--without", "two", "--without", "three"), state=OFTEN)
     lives.post(events(10, 10))
     assert lives.daemon.stop() == 0
     lives.start(*sinks)
@@ -163,9 +181,8 @@ def test_killed_at_any_moment_with_its_file_moved_or_its_path_changed_each_event
 ) -> None:
     choice = random.Random(11)
     files, count = ["file-0"], 0
-    often = {"checkpoint_interval": 0.05}
     for life in range(6):
-        lives.start(ndjson("kept", files[-1]), state=often)
+        lives.start(ndjson("kept", files[-1]), state=OFTEN)
         for _ in range(choice.randrange(1, 5)):
             lives.post(events(count, 50), settle=bool(choice.randrange(2)))
             count += 50
@@ -178,5 +195,5 @@ def test_killed_at_any_moment_with_its_file_moved_or_its_path_changed_each_event
         lives.end()
         if choice.randrange(2):
             files.append(f"file-{life + 1}")
-    lives.start(ndjson("kept", files[-1]), state=often)
+    lives.start(ndjson("kept", files[-1]), state=OFTEN)
     assert b"".join(map(lives.read, files)) == events(0, count)

@@ -103,6 +103,48 @@ def test_half_a_write_is_cut_off_also_when_the_first_attempt_to_cut_fails(
     assert path.read_bytes() == b"one\ntwo\n"
 
 
+@pytest.mark.parametrize("left", [b"", b"on", b"one\nof others\n"])
+def test_a_write_that_fails_leaves_a_file_that_others_cut_or_append_to_as_they_left_it(
+    tmp_path: Path, fill_disk: Callable[[int], None], left: bytes
+) -> None:
+    path = tmp_path / "file"
+    file = AppendedFile(path)
+    file.write(b"one\n")
+    path.write_bytes(left)  # as copytruncate of logrotate does
+    fill_disk(2)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            file.write(b"two\n")
+        assert path.read_bytes() == left
+    fill_disk(1000)
+    file.write(b"two\n")
+    file.close()
+    assert path.read_bytes() == left + b"two\n"
+
+
+def test_a_file_that_others_empty_after_a_write_failed_gets_no_hole(
+    tmp_path: Path, fill_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_cut = os.ftruncate
+    path = tmp_path / "file"
+    file = AppendedFile(path)
+    file.write(b"one\n")
+
+    def fail(*_: int) -> None:
+        monkeypatch.setattr(os, "ftruncate", really_cut)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    fill_disk(2)
+    with pytest.raises(OSError, match="Input/output error"):
+        file.write(b"two\n")
+    path.write_bytes(b"")
+    fill_disk(1000)
+    file.write(b"two\n")
+    file.close()
+    assert path.read_bytes() == b"two\n"
+
+
 def test_half_a_write_is_cut_off_also_when_the_file_was_moved_away(
     tmp_path: Path, fill_disk: Callable[[int], None]
 ) -> None:

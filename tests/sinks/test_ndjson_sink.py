@@ -207,6 +207,23 @@ def test_with_another_path_what_came_after_the_checkpoint_is_in_the_new_file_onl
     assert (tmp_path / "new.ndjson").read_bytes() == b"two\n"
 
 
+@pytest.mark.parametrize("existing", ["append", "truncate"])
+def test_a_file_that_was_moved_to_the_new_path_is_gone_on_with(
+    tmp_path: Path, existing: str
+) -> None:
+    path = tmp_path / "kept.ndjson"
+    sink = opened(path)
+    sink.write(emission(1, b"one\n"))
+    position = sink.position()
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    path.rename(tmp_path / "new.ndjson")
+    sink = opened(tmp_path / "new.ndjson", position, existing)
+    sink.write(emission(2, b"two\n"))
+    sink.close()
+    assert (tmp_path / "new.ndjson").read_bytes() == b"one\ntwo\n"
+
+
 def test_where_nothing_was_written_yet_no_file_of_another_name_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "kept.ndjson"
     sink = opened(path)
