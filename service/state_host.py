@@ -178,6 +178,8 @@ class StateHost:
         self.key = secrets.token_bytes(32)
         self.generation = 0
         self.address = ""
+        self._listened = False
+        """Whether the present generation did: only then there was a socket."""
         self._process: ForkServerProcess | None = None
         self._progress = Progress(0)
         self._memory: SharedFile | None = None
@@ -214,6 +216,7 @@ class StateHost:
             pipe.close()
         if problem is not None:
             raise PipelineFailed(f"the state host cannot start: {problem}")
+        self._listened = True
 
     def snapshot(self, address: str, block: int) -> memoryview:
         """Return the encoded snapshot that the host at ``address`` took at a barrier.
@@ -240,8 +243,9 @@ class StateHost:
 
     def _next_generation(self) -> SharedFile:
         self.close()
-        if self.address and not Path(self.address).exists():
+        if self._listened and not Path(self.address).exists():
             log.warning("%s: the state host's socket was removed by someone", self.address)
+        self._listened = False
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._changing:
             self.generation += 1

@@ -116,8 +116,8 @@ def _print_switch(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
-    said = f"{answer['name']}: {answer['mode']} {_params(answer)}"
-    say(f"{said}, from offset {answer['offset']} on")
+    said = " ".join(filter(None, (answer["mode"], _params(answer))))
+    say(f"{answer['name']}: {said}, from offset {answer['offset']} on")
 
 
 def _params(answer: dict[str, Any]) -> str:

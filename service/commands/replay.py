@@ -27,8 +27,9 @@ def replay(start: str | None, stop: str | None, as_json: bool, config: Path) -> 
     """Run accepted events again, as they were decided and as --config would; changes nothing.
 
     Prints each event that is decided differently: "+" kept now and dropped then, "-" dropped now
-    and kept then, "~" changed otherwise. An offset is "1234.17" or "1234", a time
-    "2026-11-20T08:00:00Z" or seconds since the epoch. Every event that the journal still holds
+    and kept then, "~" changed otherwise. An offset is "1234.17", or "1234" for a block with fewer
+    than ten digits, a time "2026-11-20T08:00:00Z" or seconds since the epoch, "1795161600" or
+    "@1795161600.5". Every event that the journal still holds
     before the first one is run as well, so that what is remembered is as it was. The journal is the
     one in state.directory of --config: usually a changed copy of the daemon's configuration.
     """

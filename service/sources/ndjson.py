@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -25,6 +26,14 @@ log = logging.getLogger(__name__)
 
 _SCAN: Final = 65_536
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # waits for no writer of a pipe
+
+
+class Rest(Enum):
+    """What is left of a file after what was handed in."""
+
+    NONE = "nothing"
+    WHOLE = "lines that were added meanwhile"
+    HALF = "a line that has no end yet"
 
 
 class NdjsonSource(Source):
@@ -71,24 +80,23 @@ class NdjsonSource(Source):
         A file that may be ``growing`` is at its end when its last line is whole.
         """
         settings = self.surroundings.settings
+        longest = settings.event.max_event_bytes
         backoff = Backoff()
         while not self._stopping.wait(backoff.pause):
             backoff.grow()
             try:
-                begin = self._begin(path, reached)
-                for piece in pieces(
-                    path,
-                    settings.block.bytes,
-                    settings.event.max_event_bytes,
-                    begin,
-                    growing=growing,
-                ):
+                read = self._begin(path, reached)
+                for piece in pieces(path, settings.block.bytes, longest, read, growing=growing):
                     self.submit(Submission(self.name, piece, None, None, time.time()))
-                    reached, self.problem = piece, None
+                    reached, read, self.problem = piece, piece.stop, None
                     backoff.reset()
                     if self._stopping.is_set():
                         return
-                if not growing or not _has_half_a_line(path, reached.stop if reached else 0):
+                rest = _rest(path, read, longest) if growing else Rest.NONE
+                if rest is Rest.WHOLE:
+                    backoff.reset()
+                    continue
+                if rest is Rest.NONE:
                     self.problem = None
                     if self.surroundings.patient:
                         log.info(
@@ -178,13 +186,15 @@ def _whole_lines_end(descriptor: int, start: int, end: int, longest: int) -> int
     return end
 
 
-def _has_half_a_line(path: Path, begin: int) -> bool:
-    """Say whether a line that nothing was handed in of begins at ``begin``."""
+def _rest(path: Path, begin: int, longest: int) -> Rest:
+    """Say what there is from ``begin`` on, where a line begins or one was cut that is too long."""
     descriptor = os.open(path, _READ)
     try:
-        if os.fstat(descriptor).st_size <= begin:
-            return False
-        return not begin or os.pread(descriptor, 1, begin - 1) == b"\n"
+        end = os.fstat(descriptor).st_size
+        if end <= begin or (begin and os.pread(descriptor, 1, begin - 1) != b"\n"):
+            return Rest.NONE
+        whole = _whole_lines_end(descriptor, begin, end, longest)
+        return Rest.WHOLE if whole > begin else Rest.HALF
     finally:
         os.close(descriptor)
 

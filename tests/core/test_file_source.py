@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -12,8 +14,12 @@ from hypothesis import strategies as st
 
 from service.block import FileRange
 from service.errors import InputGone
+from service.event_queue import EventQueue
+from service.settings import Settings
 from service.sources import ndjson
-from service.sources.ndjson import pieces
+from service.sources.ndjson import NdjsonSource, pieces
+from service.sources.source import Surroundings
+from tests.daemon.running import eventually
 
 texts = st.text("ab\u00e9", max_size=12).map(str.encode)
 
@@ -121,3 +127,42 @@ def test_a_folder_is_named_when_it_is_given_for_a_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory") as raised:
         list(pieces(tmp_path, 100, 100))
     assert raised.value.filename == str(tmp_path)
+
+
+APPENDED = [b'{"n":2}\n', b'{"n":2}\n{"n":3}\n{"n"', b'{"n":2}']
+
+
+@pytest.mark.parametrize("appended", APPENDED)
+def test_what_is_added_as_a_file_is_read_to_its_end_is_no_half_line_unless_it_is(
+    tmp_path: Path, appended: bytes
+) -> None:
+    path = tmp_path / "grows.ndjson"
+    path.write_bytes(b'{"n":1}\n')
+    rest = [appended]
+
+    def growing(*how: Any, **which: Any) -> Iterator[FileRange]:
+        yield from pieces(*how, **which)
+        if rest:
+            with path.open("ab") as file:
+                file.write(rest.pop())
+
+    settings = Settings.model_validate({"sink": [{"name": "out", "use": "stdout"}]})
+    told: list[str] = []
+    queue = EventQueue(events=100, size=10_000)
+    surroundings = Surroundings(queue, settings, lambda _, problem: told.append(problem), {})
+    source = NdjsonSource("grows", NdjsonSource.Params(paths=[path]), surroundings)
+    whole = appended.endswith((b"\n", b"}"))
+    with patch("service.sources.ndjson.pieces", growing):
+        source.start()
+        try:
+            eventually(lambda: told or source.finished.is_set(), "it is at its end")
+        finally:
+            source.stop()
+            assert source.finished.wait(10)
+    queue.close()
+    read = b""
+    while taken := queue.take(10_000, 0.0):
+        ranges = [each.submission.payload for each in taken]
+        read += b"".join(each.read() for each in ranges if isinstance(each, FileRange))
+    assert read == b'{"n":1}\n' + appended[: appended.rfind(b"}") + 1] + b"\n"
+    assert [("is not whole" in each) for each in told] == ([] if whole else [True])

@@ -25,7 +25,8 @@ OK, FAILED, USAGE = 0, 1, 2
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
     directory = tmp_path_factory.mktemp("commands")
     blocked = {"name": "blocked", "use": "blocklist", "params": {"cids": [13]}}
-    write_configuration(directory, middleware=[ADJACENT, blocked], workers={"count": 1})
+    bare = {"name": "bare", "use": "adjacent"}
+    write_configuration(directory, middleware=[ADJACENT, blocked, bare], workers={"count": 1})
     daemon = RunningDaemon(directory)
     daemon.wait_until_ready()
     yield daemon
@@ -36,7 +37,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
 def test_the_middleware_are_listed(penstock: Command, daemon: RunningDaemon) -> None:
     done = penstock("middleware", "list", "--url", daemon.url)
     assert done.returncode == OK
-    first, second = done.stdout.decode().splitlines()
+    first, second, _ = done.stdout.decode().splitlines()
     assert first.split()[:2] == ["adjacent", "enabled"]
     assert "window=300.0" in first
     assert second.split()[:2] == ["blocked", "enabled"]
@@ -73,6 +74,14 @@ def test_a_switch_is_told_in_words(penstock: Command, daemon: RunningDaemon) -> 
     words = done.stdout.decode()
     assert words.startswith("adjacent: enabled window=")
     assert f"from offset {daemon.get('/api/v1/middleware/adjacent')['offset']} on" in words
+
+
+def test_what_takes_no_parameters_is_told_in_words_alike(
+    penstock: Command, daemon: RunningDaemon
+) -> None:
+    done = penstock("middleware", "disable", "bare", "--url", daemon.url)
+    offset = daemon.get("/api/v1/middleware/bare")["offset"]
+    assert done.stdout.decode() == f"bare: disabled, from offset {offset} on\n"
 
 
 def test_one_is_shown_with_all_there_is_to_know(penstock: Command, daemon: RunningDaemon) -> None:

@@ -54,7 +54,7 @@ def step(one: OneProcess, kind: str, **params: Any) -> dict[str, Any]:
     ("kind", "who"), [("ExitsAtOpen", "a worker"), ("SharedExitsAtOpen", "the state host")]
 )
 def test_a_step_that_ends_its_process_as_it_is_opened_ends_the_start(
-    one: OneProcess, kind: str, who: str
+    one: OneProcess, caplog: pytest.LogCaptureFixture, kind: str, who: str
 ) -> None:
     odd = step(one, kind)
     with pytest.raises(PipelineFailed) as failed, one.life(odd):
@@ -65,6 +65,7 @@ def test_a_step_that_ends_its_process_as_it_is_opened_ends_the_start(
     assert "6 in a row" in message
     assert "while odd was opened" in message
     assert "penstock run --without odd" in message
+    assert "socket" not in caplog.text
     with one.life(odd, without=["odd"]) as pipeline:
         lines = accept(pipeline, 1, 1)
         settle(pipeline)
