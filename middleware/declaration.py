@@ -54,7 +54,7 @@ def _problems(cls: type[Middleware]) -> Iterator[str]:
     if cls.handle is Middleware.handle and not cls.has_batch_form():
         yield "has neither handle nor handle_batch: define one of them"
     for name, arguments in ARGUMENTS.items():
-        if problem := _wrong_method(cls, name, arguments):
+        if problem := wrong_method(cls, name, arguments):
             yield problem
     params: object = cls.Params
     if not (isinstance(params, type) and issubclass(params, BaseModel)):
@@ -67,7 +67,7 @@ def _problems(cls: type[Middleware]) -> Iterator[str]:
         yield problem
 
 
-def _wrong_method(cls: type[Middleware], name: str, arguments: tuple[str, ...]) -> str | None:
+def wrong_method(cls: type, name: str, arguments: tuple[str, ...]) -> str | None:
     """Return why Penstock cannot call a method of this class; None where it can, or may."""
     method = inspect.getattr_static(cls, name, None)
     if method is None:

@@ -9,6 +9,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+FAULTS: Final = (Exception, SystemExit, KeyboardInterrupt)
+"""What users' code may raise, and must end nothing but what it was asked."""
+
 
 class PenstockError(Exception):
     """Anything Penstock raises on purpose; the message says what, where, and what to do."""
@@ -30,6 +35,6 @@ def in_words(error: BaseException) -> str:
     """Return an error's type and its message, whatever the error's own code raises."""
     try:
         words = str(error)
-    except (Exception, SystemExit):  # noqa: BLE001 - of a class of the user's own
+    except FAULTS:  # of a class of the user's own
         words = "<exception str() failed>"
     return f"{type(error).__name__}: {words}".removesuffix(": ")

@@ -21,7 +21,8 @@ import numpy as np
 from middleware.changed_event import check_changed
 from middleware.contract import MISSING, Batch, Event, Middleware, SharedMiddleware
 from middleware.declaration import check_declaration, check_instance
-from middleware.errors import ConfigurationError, ContractError
+from middleware.errors import FAULTS, ConfigurationError, ContractError
+from middleware.plain_data import PLAIN, find_odd
 
 
 def check_contract(
@@ -43,8 +44,8 @@ def check_contract(
         why = f"{expected[0]} at every event" if expected else "was given no events"
         trial.fail(why, "correct it, or give it events that it takes")
 
-    def compare(who: str, cuts: list[int], ask: _Ask, advice: str, **restoring: bool) -> None:
-        answers = trial.run(cuts, ask, **restoring)
+    def compare(who: str, cuts: list[int], ask: _Ask, advice: str, **how: bool) -> None:
+        answers = trial.run(cuts, ask, **how)
         for number, (first, other) in enumerate(zip(expected, answers, strict=True)):
             if first != other:
                 trial.fail(f"asked first, it {first}; {who}, it {other}", advice, number)
@@ -52,7 +53,10 @@ def check_contract(
     ask = trial.ask_handle if trial.has_handle else trial.ask_batch
     compare("asked in a fresh instance", one_by_one, ask, "use no clock, no chance, no globals")
     restore = "let restore take over all that snapshot returned, and snapshot return all"
-    if trial.shared:
+    if not trial.shared:
+        advice = "remember nothing, or derive from SharedMiddleware"
+        compare("asked in two instances by turns", one_by_one, ask, advice, taking_turns=True)
+    else:
         compare("after restore", one_by_one, ask, restore, restoring=True)
         switch = "let open keep what is remembered or begin anew, and restore replace all there is"
         compare("after its parameters were set", one_by_one, ask, switch, switching=True)
@@ -90,6 +94,8 @@ class _Trial:
     ) -> None:
         self.middleware_class = middleware_class
         self.events = events
+        if not (isinstance(middleware_class, type) and issubclass(middleware_class, Middleware)):
+            self.fail("derives from no Middleware", "write class NAME(Middleware)")
         self.has_handle = middleware_class.handle is not Middleware.handle
         self.shared = issubclass(middleware_class, SharedMiddleware)
         self.explains = middleware_class.explain is not Middleware.explain
@@ -114,31 +120,42 @@ class _Trial:
     def fail(self, what: str, advice: str, number: int | None = None) -> NoReturn:
         """Raise ContractError."""
         which = "" if number is None else f"\n  event {number}: {dict(self.events[number])}"
-        message = f"{self.middleware_class.__name__}: {what}{which}\n  to do: {advice}"
+        name = getattr(self.middleware_class, "__name__", self.middleware_class)
+        message = f"{name}: {what}{which}\n  to do: {advice}"
         raise ContractError(message)
 
     def run(
-        self, cuts: list[int], ask: _Ask, *, restoring: bool = False, switching: bool = False
+        self,
+        cuts: list[int],
+        ask: _Ask,
+        *,
+        restoring: bool = False,
+        switching: bool = False,
+        taking_turns: bool = False,
     ) -> list[_Answer]:
         """Return the answers of a fresh instance.
 
         ``restoring``: of another one restored after each batch; ``switching``: of the same one,
-        with its parameters set to what they are after each batch.
+        with its parameters set to what they are after each batch; ``taking_turns``: of one of two,
+        as chance will have it, which is always the same.
         """
         answers = []
+        random = Random(0)  # noqa: S311  # seeded on purpose
         with ExitStack() as stack:
-            instance = self._fresh(stack)
+            instance = other = self._fresh(stack)
+            if taking_turns:
+                other = self._fresh(stack)
             for start, stop in pairwise(cuts):
-                answers += ask(instance, slice(start, stop))
+                answers += ask(random.choice([instance, other]), slice(start, stop))
                 if restoring or switching:
                     state = msgspec.msgpack.decode(self._memory(instance))
                     if restoring:
-                        instance = self._fresh(stack)
+                        instance = other = self._fresh(stack)
                     else:
                         instance.close()
                         instance.params = self.params
                         instance.open()
-                    cast("SharedMiddleware", instance).restore(state)
+                    self._restore(cast("SharedMiddleware", instance), state)
         return answers
 
     def ask_with_care(self, instance: Middleware, row: slice) -> list[_Answer]:
@@ -174,7 +191,7 @@ class _Trial:
             mask: Any = instance.handle_batch(batch)
         except ContractError as error:
             self.fail(f"handle_batch raises {error!r}", "do as it says", rows.start)
-        except Exception as error:  # noqa: BLE001  # any error is an answer
+        except FAULTS as error:  # any error is an answer
             return self._after_error(instance, rows, error, before)
         advice = f"return a numpy array with a bool per event: bool[{len(batch)}]"
         if not isinstance(mask, np.ndarray):
@@ -185,7 +202,7 @@ class _Trial:
         return [_Answer("keeps" if keep else "drops") for keep in mask.tolist()]
 
     def _after_error(
-        self, instance: Middleware, rows: slice, error: Exception, before: bytes
+        self, instance: Middleware, rows: slice, error: BaseException, before: bytes
     ) -> list[_Answer]:
         if self._memory(instance) != before:
             what = f"handle_batch raises {error!r}, yet remembers events"
@@ -204,7 +221,7 @@ class _Trial:
             answer: Any = instance.handle(event)
         except ContractError as error:
             self.fail(f"handle raises {error!r}", "do as it says", number)
-        except Exception as error:  # noqa: BLE001  # any error is an answer
+        except FAULTS as error:  # any error is an answer
             if "mappingproxy" in str(error):
                 self.fail(f"handle changes its event ({error})", "return a new dict", number)
             return _Answer("raises", type(error).__name__)
@@ -231,7 +248,7 @@ class _Trial:
         before = copy.deepcopy(dict(event))
         try:
             reason = instance.explain(event)
-        except Exception:  # noqa: BLE001  # fine where handle raises, too: ask_with_care sees
+        except FAULTS:  # fine where handle raises, too: ask_with_care sees
             return None
         self._check_unchanged("explain", event, before, row.start)
         return reason
@@ -255,10 +272,18 @@ class _Trial:
         if not isinstance(instance, SharedMiddleware):
             return b""
         state = instance.snapshot()
-        if odd := _find_odd(state, "snapshot()"):
-            plain = "None, bool, int (64-bit), float, str, bytes, memoryviews, lists and dicts"
-            self.fail(f"the snapshot is not plain data: {odd}", f"make it of {plain}")
+        if odd := find_odd(state, "snapshot()"):
+            self.fail(f"the snapshot is not plain data: {odd}", f"make it of {PLAIN}")
         return msgspec.msgpack.encode(state)
+
+    def _restore(self, instance: SharedMiddleware, state: Any) -> None:
+        try:
+            instance.restore(state)
+        except FAULTS as error:
+            what = (
+                f"restore raises {error!r} when it is given what snapshot returned: {state!r:.200}"
+            )
+            self.fail(what, "take it as it comes back, with lists in place of tuples")
 
     def _batch(self, instance: Middleware, rows: slice) -> Batch:
         """Return the events as the service hands them over: copies, read-only, what is read."""
@@ -285,19 +310,3 @@ def _random_cuts(count: int) -> list[list[int]]:
         [0, *(cut for cut in range(1, count) if random.random() < share), count]
         for share in (0.05, 0.2, 0.5)
     ]
-
-
-def _find_odd(state: Any, where: str) -> str | None:
-    """Return what in ``state`` is not plain data, and where; None if all is plain."""
-    if isinstance(state, dict):
-        inside = [(f"{where}'s key", key) for key in state]
-        inside += [(f"{where}[{key!r}]", value) for key, value in state.items()]
-    elif isinstance(state, list | tuple):
-        inside = [(f"{where}[{number}]", value) for number, value in enumerate(state)]
-    elif type(state) is int:
-        fits = -(2**63) <= state < 2**64
-        return None if fits else f"{where} is {state}, more than 64 bits"
-    else:
-        plain = type(state) in {type(None), bool, float, str, bytes, memoryview}
-        return None if plain else f"{where} is a {type(state).__name__}"
-    return next(filter(None, (_find_odd(value, place) for place, value in inside)), None)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from middleware.contract import Batch, Event, Mask, Middleware
-from middleware.errors import ContractError, in_words
+from middleware.errors import FAULTS, ContractError, in_words
 from middleware.wording import writable
 from service.progress import BATCH, RAISED, Lane
 
@@ -100,8 +100,8 @@ class Asker:
                     f"handle_batch returned {keep.dtype}{list(keep.shape)}, "
                     f"the contract wants bool[{len(batch)}]"
                 )
-                raise ContractError(message)  # noqa: TRY301 - the same way as one it raised itself
-        except Exception:
+                raise ContractError(message)
+        except FAULTS:
             if middleware.shared:
                 self.lane.cells[self.lane.position] = RAISED
                 raise
@@ -123,7 +123,7 @@ class Asker:
                 continue
             try:
                 passed = handle(event)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's alone
+            except FAULTS as error:  # whatever it is, it is this event's alone
                 passed = self._try_again(middleware, event, error, answer, position)
             if passed is event:
                 continue
@@ -132,7 +132,7 @@ class Asker:
             elif isinstance(passed, Mapping):
                 try:
                     changed[position] = dict(passed)
-                except Exception as error:  # noqa: BLE001 - a mapping of the user's own making
+                except FAULTS as error:  # a mapping of the user's own making
                     reason = f"handle returned a {type(passed).__name__} that cannot be read"
                     words = writable(f"{reason}: {in_words(error)}")
                     answer.failed[position] = Failure(words, attempts=1)
@@ -145,7 +145,7 @@ class Asker:
         self,
         middleware: Middleware,
         event: Event,
-        error: Exception,
+        error: BaseException,
         answer: Answer,
         position: int,
     ) -> Event | None:
@@ -153,7 +153,7 @@ class Asker:
         for _ in range(self._retries):
             try:
                 return middleware.handle(event)
-            except Exception as again:  # noqa: BLE001 - as above
+            except FAULTS as again:  # as above
                 error = again
                 if error.__context__ is first:
                     error.__context__ = None  # the attempts before it are no cause of this one
@@ -165,7 +165,7 @@ class Asker:
         return event
 
 
-def _reason(error: Exception, event: Event) -> str:
+def _reason(error: BaseException, event: Event) -> str:
     name = error.args[0] if isinstance(error, KeyError) and error.args else None
     if isinstance(name, str) and name not in event:
         return f'the event has no field "{name}", which the middleware reads'

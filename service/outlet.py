@@ -16,6 +16,7 @@ import msgspec
 
 from middleware.errors import ConfigurationError, in_words
 from middleware.loading import raised_at
+from middleware.plain_data import PLAIN, find_odd
 from service.disk import as_places
 from service.errors import OutcomeUnknown, PipelineFailed, RecordRefused, SinkFailed
 from service.last_calls import Note, ignore
@@ -87,6 +88,8 @@ class Outlet:
         """Return the sink's position, a copy: what the sink changes later is not in it."""
         with self._calling("position"):
             position = self.sink.position()
+            if odd := find_odd(position, "position()"):
+                raise SinkFailed(self._fault(f"{odd}, not plain data: make it of {PLAIN}"))
             return msgspec.msgpack.decode(msgspec.msgpack.encode(position))
 
     def flush(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from middleware.errors import PenstockError, in_words
+from middleware.errors import FAULTS, PenstockError, in_words
 from service.answer import Answer, Asker
 from service.chain import Step
 from service.child import end_child, start_child
@@ -82,7 +82,7 @@ class HostedSequencer:
             return self._sequencer.ask(question)
         except PipelineFailed:
             raise
-        except Exception:  # noqa: BLE001 - half a batch may be remembered: start again without it
+        except FAULTS:  # half a batch may be remembered: start again without it
             print(  # noqa: T201 - stderr is this process's log
                 f"penstock: {question.step.name}: handle_batch raised at block {question.block}; "
                 "its events are asked one by one, nothing is lost\n" + traceback.format_exc(),

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 
 from flask import Blueprint, Response, jsonify, request
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, model_validator
 
 from service.admin.bodies import Reason, handle_invalid, read_body
 from service.admin.problems import problem
@@ -75,7 +75,7 @@ class Decision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     offsets: list[Id] = Field(default_factory=list, max_length=MOST)
-    all: bool = False
+    all: StrictBool = False
     middleware: str | None = None
     source: str | None = None
     after: Annotated[Page, PlainValidator(Page.parse)] | None = None

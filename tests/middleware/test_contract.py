@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -226,6 +227,54 @@ def test_two_instances_that_differ() -> None:
             return None if next(third) else event
 
     assert "asked in a fresh instance" in breach(Chance)
+
+
+def test_remembering_without_a_shared_memory() -> None:
+    class RemembersSeen(Middleware):
+        def open(self) -> None:
+            self.seen: set[int] = set()
+
+        def handle(self, event: Event) -> Event | None:
+            if event["cid"] in self.seen:
+                return None
+            self.seen.add(event["cid"])
+            return event
+
+    events = [{"cid": number % 3, "time": float(number)} for number in range(30)]
+    said = breach(RemembersSeen, events=events)
+    assert "asked in two instances by turns, it keeps" in said
+    assert "derive from SharedMiddleware" in said
+
+
+def test_what_derives_from_no_middleware() -> None:
+    class Plain:
+        def handle(self, event: Event) -> Event | None:
+            return event
+
+    assert "Plain: derives from no Middleware" in breach(Plain)  # type: ignore[arg-type]
+
+
+def test_exiting_is_an_answer_as_any_other_error() -> None:
+    class Exits(Middleware):
+        def handle(self, event: Event) -> Event | None:
+            if event["cid"]:
+                sys.exit(7)
+            return event
+
+    check_contract(Exits, {}, [{"cid": 0, "time": 0.0}, {"cid": 1, "time": 0.0}])
+
+
+def test_a_restore_that_cannot_take_what_comes_back() -> None:
+    class Pairs(Limit):
+        def snapshot(self) -> Any:
+            return {(cid, 0): count for cid, count in self.counts.items()}
+
+        def restore(self, state: Any) -> None:
+            self.counts = {cid: count for (cid, _), count in state}
+
+    assert "restore raises ValueError" in breach(Pairs) or "restore raises TypeError" in breach(
+        Pairs
+    )
 
 
 def test_changing_events_beside_a_batch_form() -> None:
