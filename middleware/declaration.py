@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from middleware.contract import Middleware, SharedMiddleware
-from middleware.errors import ConfigurationError, in_words
+from middleware.errors import FAULTS, ConfigurationError, in_words
 
 ARGUMENTS: Final = {
     "__init__": ("params",),
@@ -43,7 +43,7 @@ def check_instance(middleware: Middleware) -> None:
         raise ConfigurationError(message)
     try:
         reads: object = middleware.reads
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         message = f"{name}: reads raises {in_words(error)}"
         raise ConfigurationError(message) from error
     if problem := _wrong_reads(reads):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-FAULTS: Final = (Exception, SystemExit, KeyboardInterrupt)
-"""What users' code may raise, and must end nothing but what it was asked."""
+FAULTS: Final = (BaseException,)
+"""What users' code may raise, exits included, and must end nothing but what it was asked."""
 
 
 class PenstockError(Exception):

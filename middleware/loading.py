@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from middleware.contract import Middleware
 from middleware.declaration import check_declaration
-from middleware.errors import ConfigurationError, NoSuchModule, in_words
+from middleware.errors import FAULTS, ConfigurationError, NoSuchModule, in_words
 from middleware.wording import nearest, printable
 
 Kind = TypeVar("Kind")
@@ -145,7 +145,7 @@ def _classes(module: ModuleType, kind: type[Kind]) -> list[type[Kind]]:
 def _import(use: str, module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         if isinstance(error, ModuleNotFoundError) and error.name in _prefixes(module_name):
             message = (
                 f'use = "{use}": there is no module "{error.name}", neither in {_here()}, '

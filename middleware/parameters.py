@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
-from middleware.errors import ConfigurationError, in_words
+from middleware.errors import FAULTS, ConfigurationError, in_words
 from middleware.wording import problem, told, unknown
 
 DURATION: Final = r"^([0-9]+(?:\.[0-9]+)?)([smhd])$"
@@ -56,7 +56,7 @@ def parse_params(owner: type[Any], params: Mapping[str, Any]) -> BaseModel:
         found = told(error.errors(include_url=False), lambda _: model.model_fields)
         lines = [_line(owner, detail) for detail in found]
         raise ConfigurationError("\n".join(lines)) from None
-    except (Exception, SystemExit) as error:  # of a validator that the class brings along
+    except FAULTS as error:  # of a validator that the class brings along
         message = f"{owner.__name__} cannot check its parameters: {in_words(error)}"
         raise ConfigurationError(message) from error
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from middleware.contract import Middleware
 from middleware.declaration import check_instance
-from middleware.errors import ConfigurationError, in_words
+from middleware.errors import FAULTS, ConfigurationError, in_words
 from middleware.loading import load_middleware, raised_at
 
 WAYS_ON: Final = (
@@ -82,7 +82,7 @@ class Step:
         params = loaded.parse_params(self.params)
         try:
             made = loaded(params)
-        except (Exception, SystemExit) as error:
+        except FAULTS as error:
             what = f"{in_words(error)} (at {raised_at(error)})"
             raise ConfigurationError(f"{self.name} cannot be made: {what}") from error
         check_instance(made)
@@ -93,7 +93,7 @@ class Step:
         middleware = self.load()
         try:
             middleware.open()
-        except (Exception, SystemExit) as error:
+        except FAULTS as error:
             what = f"{in_words(error)} (at {raised_at(error)})"
             message = f"{self.name} cannot be opened: {what}"
             raise ConfigurationError(message) from error

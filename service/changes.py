@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from middleware.contract import SharedMiddleware
+from middleware.errors import FAULTS
 from middleware.loading import load_middleware
 from service.chain import ChainVersion, Mode, Step
 from service.journal.entry import Configuration
@@ -107,7 +108,7 @@ def told_memory(now: Step, step: Step) -> str:
         loaded = load_middleware(step.use)
         old, new = loaded.parse_params(now.params), loaded.parse_params(step.params)
         kept = not issubclass(loaded, SharedMiddleware) or loaded.keeps_memory(old, new)
-    except (Exception, SystemExit):  # noqa: BLE001 - of a class that knows them no more, or is odd
+    except FAULTS:  # of a class that knows them no more, or is odd
         return "; its memory is handed to it as it is"
     return "; its memory is kept" if kept else "; its memory is emptied: it is one of other params"
 
@@ -222,7 +223,7 @@ def _as_in_file(table: Step) -> dict[str, Any]:
     try:
         parsed = load_middleware(table.use).parse_params(table.params)
         defaults = parsed.model_dump(mode="json")
-    except (Exception, SystemExit):  # noqa: BLE001 - of a class; the defaults are only to be told
+    except FAULTS:  # of a class; the defaults are only to be told
         defaults = {}
     return {**defaults, **table.params}
 

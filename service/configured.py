@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from middleware.contract import SharedMiddleware
-from middleware.errors import ConfigurationError, NoSuchModule, in_words
+from middleware.declaration import wrong_method
+from middleware.errors import FAULTS, ConfigurationError, NoSuchModule, in_words
 from middleware.loading import load_class, load_middleware, raised_at
 from middleware.parameters import parse_params
 from service.border import check_reads
@@ -33,6 +34,14 @@ BUILT_IN: Final = frozenset(
     {"adjacent", "blocklist", "generator", "http", "ndjson", "sql", "stdin", "stdout"}
 )
 """The classes that are known to be safe to load."""
+
+
+CALLED: Final = {
+    "open": ("position",),
+    "write": ("emission",),
+    **dict.fromkeys(("position", "flush", "close", "writes", "start", "stop", "reads"), ()),
+}
+"""The methods of sinks and sources that Penstock calls, and what it passes to each."""
 
 
 def checked_settings(
@@ -58,7 +67,8 @@ def checked_settings(
 
     if any(each.part.use not in BUILT_IN for kind in PARTS for each in file.tables(kind)):
         own_classes()
-    found = [*file.problems, *_problems(file.event, tables)]
+    directory = None if file.settings is None else file.settings.state.directory
+    found = [*file.problems, *_problems(file.event, tables, directory)]
     if found or file.settings is None:
         raise file.told(found)
     return file.settings
@@ -115,7 +125,7 @@ class _Problems:
             raise ConfigurationError("\n".join(self.lines))
 
 
-def _problems(event: EventSettings, tables: Any) -> list[str]:
+def _problems(event: EventSettings, tables: Any, directory: Path | None) -> list[str]:
     """Return what is wrong with the classes and parameters of tables, by their kind."""
     problems = _Problems()
     # What else is set is no matter here, and may itself be wrong.
@@ -128,6 +138,7 @@ def _problems(event: EventSettings, tables: Any) -> list[str]:
     surroundings = Surroundings(queue, settings, lambda _, __: None, {})
     reads: list[tuple[str, Places]] = []
     writes: dict[str, Places] = {}
+    sharing: set[str] = set()
     # Each is asked as soon as it is made: what its class does is then known to be its own.
     for place, source in _sources(problems, surroundings, tables("source")):
         with problems.at(place):
@@ -136,7 +147,9 @@ def _problems(event: EventSettings, tables: Any) -> list[str]:
     for place, outlet in _sinks(problems, event, tables("sink")):
         with problems.at(place):
             writes[outlet.name] = outlet.writes()
-    return [*problems.lines, *conflicts(reads, writes)]
+            if outlet.sink.shares:
+                sharing.add(outlet.name)
+    return [*problems.lines, *conflicts(reads, writes, sharing, directory)]
 
 
 def _chain(problems: _Problems, event: EventSettings, tables: Iterable[Table]) -> list[Step]:
@@ -231,6 +244,9 @@ def _load(use: str, package: str, kind: type[Base], *, needs: str) -> type[Base]
     loaded = load_class(use, package=package, kind=kind)
     if getattr(loaded, needs) is getattr(kind, needs):
         raise ConfigurationError(f'use = "{use}": {loaded.__name__} has no {needs}')
+    for name, arguments in CALLED.items():
+        if problem := wrong_method(loaded, name, arguments):
+            raise ConfigurationError(f'use = "{use}": {loaded.__name__}: {problem}')
     return loaded
 
 
@@ -260,7 +276,7 @@ def _making(loaded: type, name: str) -> Iterator[None]:
         yield
     except ConfigurationError:
         raise
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         what = f"{in_words(error)} (at {raised_at(error)})"
         message = f"{loaded.__name__} cannot be made: {what}; {WAYS_ON.format(name)}"
         raise ConfigurationError(message) from error

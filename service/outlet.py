@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from middleware.errors import ConfigurationError, in_words
+from middleware.errors import FAULTS, ConfigurationError, in_words
 from middleware.loading import raised_at
 from middleware.plain_data import PLAIN, find_odd
 from service.disk import as_places
@@ -149,7 +149,7 @@ class Outlet:
             if method == "write":
                 raise
             raise SinkFailed(self._fault(f"{method} refuses an event")) from None
-        except (Exception, SystemExit) as error:
+        except FAULTS as error:
             what = f"{method} raised {in_words(error)}"
             raise SinkFailed(self._fault(f"{what} ({raised_at(error)})")) from error
         finally:

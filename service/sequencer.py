@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from middleware.contract import Batch, SharedMiddleware
-from middleware.errors import ConfigurationError, in_words
+from middleware.errors import FAULTS, ConfigurationError, in_words
 from service.answer import Answer, Asker, Blame, Failure
 from service.chain import WAYS_ON, Step
 from service.errors import PipelineFailed
@@ -104,7 +104,7 @@ class StepSequence:
         # Encoded at once: what a middleware hands out may be the memory itself, which goes on.
         try:
             state = msgspec.msgpack.encode(self._middleware.snapshot())
-        except (Exception, SystemExit) as error:
+        except FAULTS as error:
             message = (
                 f"{step.name}: its memory cannot be kept: {in_words(error)}; "
                 f"{WAYS_ON.format(step.name)}"
@@ -117,7 +117,7 @@ class StepSequence:
         self._asker.lane.enter(0, self._index, RESTORING)
         try:
             self._middleware.restore(msgspec.msgpack.decode(memory.state))
-        except (Exception, SystemExit) as error:
+        except FAULTS as error:
             message = (
                 f"{memory.name}: what it remembers cannot be restored: {in_words(error)}; start "
                 "the version that wrote it, or let it begin empty: penstock run --forget "
@@ -132,7 +132,7 @@ class StepSequence:
         self._asker.lane.enter(0, self._index, RESTORING)
         try:
             self._middleware.restore(msgspec.msgpack.decode(state))
-        except (Exception, SystemExit) as error:
+        except FAULTS as error:
             name = self._step.name
             message = (
                 f"{name}: restore() does not take what snapshot() returned: "

@@ -23,7 +23,7 @@ def start_thread(name: str, target: Callable[[], None], failed: Callable[[str], 
             target()
         except PenstockError as error:
             failed(str(error))
-        except Exception as error:
+        except BaseException as error:  # an exit ends a thread in silence
             failed(f"{name}: {in_words(error)}")  # first: a log may hold it up
             log.critical("%s: unexpected error", name, exc_info=True)
 

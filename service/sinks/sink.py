@@ -67,6 +67,9 @@ class Sink:
     settled: int = 0
     """Every block up to this one is in the sink for good; it is not asked to write it again."""
 
+    shares: bool = False
+    """Whether others of its kind may write to what ``writes`` tells: they know how to share it."""
+
     def __init__(self, params: Any) -> None:
         """Take ``params``, an instance of ``Params``."""
         self.params = params

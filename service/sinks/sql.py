@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from uuid import uuid4
 
@@ -37,6 +38,8 @@ class SqlSink(Sink):
        two writers never mix.
     """
 
+    shares = True  # each has a table of its own
+
     class Params(BaseModel):
         """Which database and table, and where an event has its point and time."""
 
@@ -67,6 +70,10 @@ class SqlSink(Sink):
         self._attempted = 0  # the last block that a transaction was begun for
         self._events: Table
         self._positions: Table
+
+    def writes(self) -> list[Path]:
+        """Return the file of a database that is one; other databases are no file."""
+        return [] if self._database.file is None else [self._database.file]
 
     def open(self, position: Any) -> None:
         """Connect and find how far the database is.

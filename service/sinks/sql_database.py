@@ -65,6 +65,8 @@ class Database:
             if find_spec(module) is None:
                 raise ConfigurationError(_MISSING.format(module))
         self._url = url
+        self.file = Path(rest.removeprefix("/").partition("?")[0]) if kind == "sqlite" else None
+        """Where it is, if it is a file."""
         self._secrets: list[str] = []
         self._engine: Engine | None = None
         self.name = "the database"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import Final, Literal
 
-from middleware.errors import in_words
+from middleware.errors import FAULTS, in_words
 from middleware.loading import raised_at
 from service.sources.source import Source
 from service.threads import ended
@@ -54,7 +54,7 @@ def _call(source: Source, method: str) -> None:
     source.note(method)
     try:
         getattr(source, method)()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - of whatever kind
+    except FAULTS as error:  # of whatever kind
         source.fail(
             f"{method}() raised {in_words(error)} (at {raised_at(error)}); mend its class and "
             "restart the daemon, or run it without this source: penstock run --without "

@@ -21,6 +21,7 @@ from tests.daemon.running import eventually, totals_agree, write_configuration
 pytestmark = pytest.mark.timeout(60)
 
 BAD_SINK = """
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -42,6 +43,8 @@ class BadSink(Sink):
     def write(self, emission):
         if bad("write"):
             raise ValueError("out of ink")
+        if bad("cancel"):
+            raise asyncio.CancelledError
         while bad("hang"):
             time.sleep(0.01)
         self.file.write(emission.lines)
@@ -49,7 +52,7 @@ class BadSink(Sink):
 
     def position(self):
         if bad("position"):
-            return {"here": object()}
+            return {"here": {1, 2}}
         return os.fstat(self.file.fileno()).st_size
 
     def flush(self):
@@ -81,7 +84,7 @@ def test_a_write_that_raises_holds_the_stream_back_and_is_named_until_it_is_mend
     eventually(lambda: daemon.stats()["sinks"], "the sink is named")
     told = daemon.stats()["sinks"]["ill"]
     assert "BadSink.write raised ValueError: out of ink" in told
-    assert "bad_sink.py:22" in told
+    assert "bad_sink.py:23" in told
     assert "penstock run --without ill" in told
     assert daemon.stats()["in_flight"] == 1
     assert "BadSink.write raised ValueError" in daemon.log
@@ -91,6 +94,19 @@ def test_a_write_that_raises_holds_the_stream_back_and_is_named_until_it_is_mend
     assert daemon.stats()["sinks"] == {}
     assert daemon.kept() == EVENT.encode()
     assert daemon.stop() == 0
+
+
+def test_whatever_a_write_raises_it_is_asked_again(
+    start_daemon: StartDaemon, bad_sink: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "bad").write_text("cancel")
+    daemon = start_daemon(sink=bad_sink)
+    daemon.accept(EVENT)
+    eventually(lambda: daemon.stats()["sinks"], "the sink is named")
+    assert "BadSink.write raised CancelledError" in daemon.stats()["sinks"]["ill"]
+    (tmp_path / "bad").unlink()
+    daemon.settle()
+    assert daemon.kept() == EVENT.encode()
 
 
 def test_a_write_that_hangs_is_told_keeps_no_stop_waiting_and_the_next_start_goes_on(
@@ -151,6 +167,9 @@ def test_a_position_or_flush_that_fails_is_named_and_asked_again(
     eventually(lambda: daemon.stats()["journal"]["checkpoint"] > 1, "a checkpoint is taken")
     daemon.process.kill()
     daemon.wait()
+    if method == "position":
+        told = "position()['here'] is a set, not plain data"
+        assert told in daemon.log
     assert start_daemon(sink=bad_sink).kept() == EVENT.encode()
 
 
