@@ -81,10 +81,13 @@ class Checkpointer:
         described = {"bytes": self._journal.size, "checkpoint": self.block}
         return described | ({} if self.problem is None else {"problem": self.problem})
 
-    def cannot(self, problem: str) -> None:
-        """Take note of why no checkpoint can be written now; that is told once."""
+    def cannot(self, problem: str, since: float | None = None) -> None:
+        """Take note of why no checkpoint can be written now; that is told once.
+
+        ``since``: when that began on the monotonic clock, now if None.
+        """
         if self.problem is None:
-            self._since = time.monotonic()
+            self._since = time.monotonic() if since is None else since
             log.error("%s; the one before it holds", problem)
         self.problem = problem
 

@@ -35,8 +35,11 @@ log = logging.getLogger(__name__)
 START_LIMIT: Final = 90.0
 """Seconds until the state host and the workers must be ready; they have limits of their own."""
 
-HELD_BACK_LIMIT: Final = 5.0
-"""Seconds a stop waits for a sink that holds the stream back: what it did not take is kept."""
+HELD_BACK_LIMIT: Final = 3.0
+"""Seconds a stop waits for a sink, or for a last checkpoint, where nothing gets on.
+
+What is left is kept. With the second that what is stuck may take to end, that is less than five.
+"""
 
 END_LIMIT: Final = 30.0
 """Seconds that the daemon may take to end once there is nothing left to emit, or no way to."""
@@ -114,6 +117,8 @@ class Daemon:
                 log.info("ready on http://%s", server.address)
                 self._stop.wait()
                 drained = self._wind_up(server)
+            elif self._stop.signal is not None:
+                log.info("stopping (%s) before it was ready", self._stop.signal.name)
         finally:
             self._stop.end_within(END_LIMIT)
             self._queue_server.close()
@@ -194,7 +199,8 @@ class Daemon:
         1. Not ready any more, so that balancers and operators see it.
         2. The sources and the scheduler hand in nothing more.
         3. The pipeline drains; producers who wait for a receipt get it. A sink that holds the
-           stream back is not waited for: the next start emits the rest.
+           stream back, or a last checkpoint that cannot be written, is not waited for: the next
+           start emits the rest.
         4. The HTTP server finishes its answers and closes.
         """
         self.operation.draining = True
@@ -203,16 +209,16 @@ class Daemon:
                 "stopping (%s): what was accepted is still emitted; a second signal stops at once",
                 self._stop.signal.name,
             )
+        began = time.monotonic()
         call_all(self._sources, "stop", lambda: not self._stop.at_once)
         self._scheduler.shutdown(wait=False)
-        began = time.monotonic()
         drained = self._pipeline.drain(
             lambda: not self._stop.at_once and not self._held_back(began)
         )
         server.close()
         if drained:
             log.info("stopped: everything accepted was emitted")
-        for name, why in self._pipeline.emitter.troubles().items():
+        for name, why in self._pipeline.emitter.troubles(HELD_BACK_LIMIT / 2).items():
             log.warning('the sink "%s" holds the stream back: %s', name, why)
         return drained
 

@@ -85,15 +85,18 @@ class Emitter:
         """Say whether nothing more is to be emitted."""
         return self._stopping.is_set()
 
-    def troubles(self) -> dict[str, str]:
-        """Return what holds the stream back: by sink why it fails, or what it is at for so long."""
+    def troubles(self, slow: float = SLOW) -> dict[str, str]:
+        """Return what holds the stream back: by sink why it fails, or what it is at for so long.
+
+        ``slow`` is how many seconds are long.
+        """
         now = time.monotonic()
-        slow = {
+        at_work = {
             name: f"{call[0]} has taken {now - call[1]:.0f} s; {_WITHOUT.format(name)}"
             for name, outlet in self.outlets.items()
-            if (call := outlet.longest_call()) and now - call[1] >= SLOW
+            if (call := outlet.longest_call()) and now - call[1] >= slow
         }
-        return slow | {name: why for (name, _), (why, _) in self.failing.copy().items()}
+        return at_work | {name: why for (name, _), (why, _) in self.failing.copy().items()}
 
     @property
     def waits_for(self) -> str:

@@ -317,7 +317,7 @@ class Intake:
 
     def _patiently(self, attempt: Callable[[], None]) -> bool:
         """Attempt it until nothing raises StorageFull; False when the daemon stops meanwhile."""
-        while not self._stopping.is_set():
+        while not (self._stopping.is_set() or (self._held_back and self._queue.closed)):
             try:
                 attempt()
             except StorageFull as error:

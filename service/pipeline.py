@@ -256,10 +256,11 @@ class Pipeline:
         end("the state host", lambda: self.keeper.stop(limit))
         with self._taking_in:  # from now on nothing is started behind the sinks
             self.emitter.stop()
+        until = time.monotonic() + limit  # of all: they end side by side
         done = end("the checkpoint", lambda: self.checkpointer.join(limit))
         self.host.close()
         for thread in [*self._threads, *filter(None, [self._intake_thread])]:
-            done &= end(thread.name, lambda: ended(thread, limit))  # noqa: B023 - called at once
+            done &= end(thread.name, lambda: ended(thread, until - time.monotonic()))  # noqa: B023 - called at once
         if done:
             end("the sinks", self.emitter.close)
             end("the journal", self._storage.journal.close)

@@ -60,11 +60,12 @@ class Saving:
         problem, last = self._checkpointer.problem, self._intake.last_block
         again = problem is not None and self._checkpointer.wait_for(last, 0)
         self.locked = False
+        began = time.monotonic()
         try:
             self._intake.place_barrier(again=again)
         except StorageFull as error:
             self.locked = isinstance(error, StorageBusy)
-            self._checkpointer.cannot(f"no checkpoint: {error}")
+            self._checkpointer.cannot(f"no checkpoint: {error}", since=began)
             return False
         except PipelineFailed as error:
             self._failed(str(error))
@@ -76,11 +77,16 @@ class Saving:
 
         ``placed``: what ``ask`` said last.
         """
-        until = time.monotonic() + limit
+        now = time.monotonic()
+        until, again = now + limit, now + SAVE_AGAIN
         while not self.done and go_on():
             tried = self._checkpointer.wait_for(self._intake.last_block, _LOOK)
-            if self.done or time.monotonic() >= until:
+            now = time.monotonic()
+            if self.done or now >= until:
                 return
-            if tried or not placed:
-                self._dispatcher.wait_for_progress(SAVE_AGAIN)
-                placed = self.ask()
+            if placed and not tried:
+                continue  # it is under way
+            if now >= again:
+                placed, again = self.ask(), time.monotonic() + SAVE_AGAIN
+            else:
+                self._dispatcher.wait_for_progress(_LOOK)

@@ -39,7 +39,7 @@ def ended(thread: Thread | None, limit: float) -> bool:
     """
     if thread is None:
         return True
-    thread.join(limit)
+    thread.join(max(0.0, limit))
     return not thread.is_alive()
 
 

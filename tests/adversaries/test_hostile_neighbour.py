@@ -13,14 +13,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from service.daemon import HELD_BACK_LIMIT
 from service.event_queue import connect
+from service.pipeline import STOP_LIMIT
 from tests.adversaries import hostile_neighbour
 from tests.daemon.running import RunningDaemon, eventually, write_configuration
 
@@ -188,6 +191,27 @@ def test_a_locked_database_is_named_and_a_locked_journal_keeps_a_start_waiting(
             if stops:
                 next_door.stop()
                 assert "Traceback" not in next_door.daemon.log
+    next_door.goes_on()
+    next_door.check()
+
+
+@pytest.mark.parametrize("all_of_them", [False, True], ids=["dead letters", "all databases"])
+def test_one_signal_ends_a_daemon_whose_databases_are_locked(
+    next_door: Neighbourhood, record_property: Callable[[str, object], None], *, all_of_them: bool
+) -> None:
+    next_door.goes_on()
+    databases = next_door.databases() if all_of_them else [next_door.state / "penstock.db"]
+    with next_door.held(*[("excludes", path) for path in databases]) as held:
+        assert set(held) == {"held"}
+        assert next_door.offer() == (503 if all_of_them else 202)
+        began = time.monotonic()
+        next_door.daemon.signal(signal.SIGTERM)
+        eventually(lambda: "stopping (SIGTERM)" in next_door.daemon.log, "the signal is heard")
+        assert next_door.daemon.wait(30) == 0
+        record_property("took", time.monotonic() - began)
+    assert HELD_BACK_LIMIT + STOP_LIMIT[False] < TERM_LIMIT, "where nothing else is slow"
+    assert "Traceback" not in next_door.daemon.log
+    next_door.daemon = RunningDaemon(next_door.directory)
     next_door.goes_on()
     next_door.check()
 

@@ -272,6 +272,7 @@ def test_a_pipe_that_nobody_reads_is_waited_for_and_a_stop_is_heard(
     daemon = start_daemon(ready=False, sink=sink)
     eventually(lambda: "pipe cannot be opened" in daemon.log, "the sink is named")
     assert daemon.stop(10) == 0
+    assert "stopping (SIGTERM) before it was ready" in daemon.log
     again = start_daemon(ready=False, sink=sink)
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     again.accept(EVENT)
