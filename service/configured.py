@@ -35,6 +35,11 @@ BUILT_IN: Final = frozenset(
 )
 """The classes that are known to be safe to load."""
 
+_NO_POSITION: Final = (
+    'use: goes on from the last checkpoint, and with state.durability = "off" there is none: it '
+    'would start once and never again; set durability = "normal" or "full", or use another sink'
+)
+
 
 CALLED: Final = {
     "open": ("position",),
@@ -67,8 +72,7 @@ def checked_settings(
 
     if any(each.part.use not in BUILT_IN for kind in PARTS for each in file.tables(kind)):
         own_classes()
-    directory = None if file.settings is None else file.settings.state.directory
-    found = [*file.problems, *_problems(file.event, tables, directory)]
+    found = [*file.problems, *_problems(file, tables)]
     if found or file.settings is None:
         raise file.told(found)
     return file.settings
@@ -125,9 +129,9 @@ class _Problems:
             raise ConfigurationError("\n".join(self.lines))
 
 
-def _problems(event: EventSettings, tables: Any, directory: Path | None) -> list[str]:
+def _problems(file: SettingsFile, tables: Any) -> list[str]:
     """Return what is wrong with the classes and parameters of tables, by their kind."""
-    problems = _Problems()
+    problems, event = _Problems(), file.event
     # What else is set is no matter here, and may itself be wrong.
     settings = Settings(
         event=event,
@@ -146,9 +150,12 @@ def _problems(event: EventSettings, tables: Any, directory: Path | None) -> list
     _chain(problems, event, tables("middleware"))
     for place, outlet in _sinks(problems, event, tables("sink")):
         with problems.at(place):
+            if outlet.sink.needs_position and file.state.durability == "off":
+                raise ConfigurationError(_NO_POSITION)
             writes[outlet.name] = outlet.writes()
             if outlet.sink.shares:
                 sharing.add(outlet.name)
+    directory = None if file.settings is None else file.settings.state.directory
     return [*problems.lines, *conflicts(reads, writes, sharing, directory)]
 
 

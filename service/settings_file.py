@@ -23,6 +23,7 @@ from service.settings import (
     Section,
     Settings,
     SinkSettings,
+    StateSettings,
 )
 
 Kind = Literal["source", "middleware", "sink"]
@@ -65,6 +66,11 @@ class SettingsFile:
     def event(self) -> EventSettings:
         """What an event is, as far as that is right."""
         return _mended(EventSettings, self._data.get("event")) or EventSettings()
+
+    @property
+    def state(self) -> StateSettings:
+        """What outlives the process, as far as that is right."""
+        return _mended(StateSettings, self._data.get("state")) or StateSettings()
 
     def tables(self, kind: Kind) -> Iterator[Table]:
         """Yield the tables of a kind, as far as they are right: with what to load, and params."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,9 @@ class Sink:
 
     class Params(BaseModel):
         """The parameters; a name not declared is an error."""
+
+    needs_position: ClassVar[bool] = False
+    """It cannot begin anew where it wrote before, so it is refused where no checkpoint is kept."""
 
     settled: int = 0
     """Every block up to this one is in the sink for good; it is not asked to write it again."""

@@ -38,6 +38,7 @@ class SqlSink(Sink):
        two writers never mix.
     """
 
+    needs_position = True
     shares = True  # each has a table of its own
 
     class Params(BaseModel):
