@@ -114,9 +114,7 @@ class DeadLetterStore:
         self._prepare()
         last = self.last_block() if position is None else position["block"]
         with self._durable.transaction() as database:
-            database.execute(
-                "DELETE FROM letters WHERE block > ? AND sink = '' AND status = 0", (last,)
-            )
+            tables.delete(database, "block > ? AND sink = '' AND status = 0", (last,))
         self._last = last
 
     def last_block(self) -> int:
@@ -253,20 +251,17 @@ class DeadLetterStore:
 
         Only of blocks ``upto`` the oldest checkpoint kept: one that comes again needs its letters.
         """
-        query = (
-            "DELETE FROM letters WHERE (block, row, sink) IN (SELECT block, row, sink FROM letters"
+        piece = (
+            "(block, row, sink) IN (SELECT block, row, sink FROM letters"
             " WHERE status != 0 AND changed_at < ? AND block <= ? LIMIT ?)"
         )
         purged = 0
         while True:  # in pieces, so that the stream need not wait long
             with self._durable.transaction() as database:
-                database.execute(query, (before, upto, MOST))
-                changes = database.changes()
-                purged += changes
-                if changes < MOST:
-                    if purged:
-                        tables.remove_unnamed(database)
-                    return purged
+                deleted = tables.delete(database, piece, (before, upto, MOST))
+            purged += deleted
+            if deleted < MOST:
+                return purged
 
     def _new(
         self,

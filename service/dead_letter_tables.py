@@ -1,7 +1,7 @@
 """The tables of the dead letters: there can be millions, so what many share is there once.
 
 ``letters`` has a small row for each; ``arrivals`` where those came from that were written together,
-``causes`` why, ``frames`` the calls of a traceback. What nobody names any more, a purge removes.
+``causes`` why, ``frames`` the calls of a traceback. Each goes with the last letter that names it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ CREATE TABLE causes (
 ) STRICT;
 CREATE TABLE frames (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, text TEXT NOT NULL) STRICT
 """
+_INDEXES: Final = """
+CREATE INDEX IF NOT EXISTS letters_of_causes ON letters (cause);
+CREATE INDEX IF NOT EXISTS causes_of_frames ON causes (frames) WHERE frames IS NOT NULL
+"""
 # changed_at and event_bytes are left out where a letter waits since it was written, and where all
 # of its event is there.
 
@@ -91,20 +95,28 @@ class NewLetter(NamedTuple):
     size: int
 
 
+class Names(NamedTuple):
+    """What a letter of a block names: where it came from, and why."""
+
+    block: int
+    arrival: int
+    cause: int
+
+
 def prepare(database: apsw.Connection) -> None:
     """Make the tables, or take over those of the version before; within a transaction.
 
     Raises PipelineFailed for those of a later version.
     """
     version = database.pragma("user_version")
-    if version == VERSION:
-        return
-    if version:
+    if version not in {0, VERSION}:
         raise PipelineFailed(
             f"{database.filename}: its dead letters are of a later version of penstock: start that "
             "one, or put the file aside, with its -wal and -shm"
         )
-    database.execute(_SCHEMA)
+    if not version:
+        database.execute(_SCHEMA)
+    database.execute(_INDEXES)
     if database.table_exists("main", "dead_letters"):
         _take_over(database)
     database.pragma("user_version", VERSION)
@@ -112,22 +124,29 @@ def prepare(database: apsw.Connection) -> None:
 
 def insert(database: apsw.Connection, letters: Iterable[NewLetter], now: float) -> None:
     """Write letters within a transaction; one that is there stays as it is."""
-    arrivals: dict[tuple[Any, ...], int] = {}
+    arrivals: dict[tuple[int, tuple[Any, ...]], int] = {}
     causes: dict[tuple[Any, ...], int] = {}
 
     def row(new: NewLetter) -> tuple[Any, ...]:
         source, line, received, path = new.origin
         arrival = (source, path, received, line - new.id.row)
-        if arrival not in arrivals:
-            arrivals[arrival] = _arrival(database, arrival, now)
+        place = new.id.block, arrival
+        if place not in arrivals:
+            arrivals[place] = _arrival(database, arrival, now)
         letter = new.letter
         cause = (letter.reason, letter.middleware, letter.attempts, letter.traceback)
         if cause not in causes:
             causes[cause] = _cause(database, *cause)
         size = None if new.size == len(letter.event) else new.size
-        return (*new.id, arrivals[arrival], causes[cause], size, letter.event)
+        return (*new.id, arrivals[place], causes[cause], size, letter.event)
 
-    database.executemany(_INSERT, [row(new) for new in letters])
+    rows = [row(new) for new in letters]
+    before = database.total_changes()
+    database.executemany(_INSERT, rows)
+    if database.total_changes() - before < len(rows):  # some were there, and name what they did
+        _remove_unnamed(
+            database, (Names(block, arrival, cause) for block, _, _, arrival, cause, *_ in rows)
+        )
 
 
 def traceback_of(frames: str | None, error: str | None) -> str | None:
@@ -135,13 +154,40 @@ def traceback_of(frames: str | None, error: str | None) -> str | None:
     return None if error is None else f"{frames}\n{error}" if frames is not None else error
 
 
-def remove_unnamed(database: apsw.Connection) -> None:
-    """Remove what no letter names any more, within a transaction."""
-    database.execute("""
-        DELETE FROM arrivals WHERE id NOT IN (SELECT arrival FROM letters);
-        DELETE FROM causes WHERE id NOT IN (SELECT cause FROM letters);
-        DELETE FROM frames WHERE id NOT IN (SELECT frames FROM causes WHERE frames IS NOT NULL)
-    """)
+def delete(database: apsw.Connection, which: str, values: tuple[Any, ...]) -> int:
+    """Delete the letters of a condition, and what only they named, within a transaction.
+
+    Returns how many letters there were.
+    """
+    query = f"DELETE FROM letters WHERE {which} RETURNING block, arrival, cause"  # noqa: S608 - the store's own
+    gone = [Names(*row) for row in database.execute(query, values)]
+    _remove_unnamed(database, gone)
+    return len(gone)
+
+
+def _remove_unnamed(database: apsw.Connection, gone: Iterable[Names]) -> None:
+    """Remove what letters that are gone named, and no letter names now; within a transaction.
+
+    It is asked of these alone: how long that takes does not grow with the letters that are left.
+    """
+    names = set(gone)
+    # An arrival is one block's alone, so the letters of that block tell.
+    database.executemany(
+        "DELETE FROM arrivals WHERE id = ?2"
+        " AND NOT EXISTS (SELECT 1 FROM letters WHERE block = ?1 AND arrival = ?2)",
+        sorted({(each.block, each.arrival) for each in names}),
+    )
+    frames = set()
+    for cause in sorted({each.cause for each in names}):
+        query = (
+            "DELETE FROM causes WHERE id = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM letters WHERE cause = ?1) RETURNING frames"
+        )
+        frames |= {(number,) for (number,) in database.execute(query, (cause,))}
+    database.executemany(
+        "DELETE FROM frames WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM causes WHERE frames = ?1)",
+        sorted(frames - {(None,)}),
+    )
 
 
 def _arrival(database: apsw.Connection, arrival: tuple[Any, ...], now: float) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,12 +14,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from service.block import Offset
 from service.dead_letter_store import DeadLetterStore, Selection, Status
 from service.dead_letters import LetterId
+from service.passage import DeadLetter
 from tests.dead_letters.letters import LONGEST, bad, numbered, origin
 
 ROWS = st.sets(st.integers(0, 4), min_size=1)
 IDS = st.builds(
     LetterId, st.integers(1, 6), st.integers(0, 4), st.sampled_from(["", "kept", "copy"])
 )
+
+
+def letter(row: int) -> DeadLetter:
+    """Return a letter that shares its cause with some others."""
+    if not row % 3:
+        return bad(row)[0]
+    calls = f"calls {row // 4}\nError: {row // 2}"
+    return DeadLetter(row, b"{}", "handle raised", "lookup", 3, calls)
 
 
 class Stored(RuleBasedStateMachine):
@@ -45,7 +56,7 @@ class Stored(RuleBasedStateMachine):
     def write(self, rows: set[int], times: int) -> None:
         self._tick()
         for _ in range(times):
-            self.store.write(numbered(self.next), bad(*sorted(rows)), origin)
+            self.store.write(numbered(self.next), [*map(letter, sorted(rows))], origin)
         for row in rows:
             self.model.setdefault(LetterId(self.next, row), (Status.WAITING, self.now, None))
 
@@ -108,6 +119,7 @@ class Stored(RuleBasedStateMachine):
         self.store.close()
         self.store = self._opened(None)
         assert self.store.position() == {"block": self.store.last_block()}
+        self.next = max(self.next, self.store.last_block() + 1)  # as the intake does
 
     @invariant()
     def it_holds_what_the_dictionary_holds(self) -> None:
@@ -128,6 +140,17 @@ class Stored(RuleBasedStateMachine):
             }
             assert self.store.refused(sink, self.next) == refused
         assert self.store.last_block() == max((each.block for each in self.model), default=0)
+
+    @invariant()
+    def nothing_is_kept_that_no_letter_names(self) -> None:
+        with closing(sqlite3.connect(Path(self.folder.name) / "penstock.db")) as database:
+            for table, named in (
+                ("arrivals", "SELECT arrival FROM letters"),
+                ("causes", "SELECT cause FROM letters"),
+                ("frames", "SELECT frames FROM causes WHERE frames IS NOT NULL"),
+            ):
+                there = database.execute(f"SELECT id FROM {table} ORDER BY id").fetchall()  # noqa: S608 - names
+                assert there == sorted(set(database.execute(named).fetchall()))
 
     def teardown(self) -> None:
         self.store.close()
