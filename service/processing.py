@@ -181,6 +181,11 @@ def _run_through(pipeline: Pipeline, sources: Sequence[Source], go_on: Callable[
         source.start()
         while go_on() and not source.finished.wait(LOOK):
             pass
+        # A stop gives back what was not accepted: here there is nobody to hand it in again.
+        while go_on() and not source.all_accepted(LOOK):
+            pass
+        if not go_on():
+            return False
     return pipeline.drain(go_on, checkpoint=False)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from service.block import FileRange, Receipt, Submission
+from service.errors import NotAccepted
 from service.event_queue import EventQueue
 from service.last_calls import Note, ignore
 from service.settings import Settings
@@ -59,6 +60,7 @@ class Source:
         self.params = params
         self.surroundings = surroundings
         self.finished = Event()
+        self._last: Future[Receipt] | None = None
         self.note: Note = ignore
 
     def reads(self) -> Collection[Path | str]:
@@ -84,4 +86,15 @@ class Source:
 
     def submit(self, submission: Submission) -> Future[Receipt]:
         """Hand in lines, waiting while the queue is full; raises QueueClosed."""
-        return self.surroundings.queue.submit(submission)
+        self._last = self.surroundings.queue.submit(submission)
+        return self._last
+
+    def all_accepted(self, limit: float) -> bool:
+        """Wait until all that was handed in is accepted; False if ``limit`` seconds are too few."""
+        if self._last is None:
+            return True
+        try:
+            self._last.result(limit)
+        except (TimeoutError, NotAccepted):  # what refused it ends the pipeline
+            return False
+        return True

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from service import processing
+from service import intake, processing
 from service.checkpoint import Checkpoint
 from service.dead_letter_file import DeadLetterFile
+from service.errors import StorageBusy
 from service.journal.entry import ChainChange, Configuration, chain_entry
-from service.settings import StateSettings
+from service.journal.journal import BLOCK, Journal, NewEntry
+from service.processing import over_files, process
+from service.settings import Settings, StateSettings
+from service.signals import Stop
 from service.state_directory import Storage, lock_directory
 from tests.conftest import Command
 from tests.daemon.running import PENSTOCK, eventually, left_behind, write_configuration
@@ -269,6 +273,39 @@ def test_an_output_that_nobody_reads_keeps_no_interrupt_waiting(
         assert command.stderr is not None
         assert b"the same command starts anew" in command.stderr.read()
     assert left_behind(tmp_path) == []
+
+
+def test_all_input_is_taken_in_also_where_a_lock_delays_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop gives back what was not accepted, and here nobody would hand it in again."""
+    monkeypatch.setattr(intake, "SPACE_LOOK", 0.05)
+    monkeypatch.setattr(processing, "LOOK", 0.001)
+    append, busy = Journal.append, [StorageBusy("another process holds a lock on it")] * 10
+
+    def locked_at_first(journal: Journal, *entries: NewEntry) -> int:
+        if entries[0].kind == BLOCK and busy:
+            raise busy.pop()
+        return append(journal, *entries)
+
+    monkeypatch.setattr(Journal, "append", locked_at_first)
+    events, output = tmp_path / "in.ndjson", tmp_path / "out.ndjson"
+    events.write_text("".join(f'{{"cid":{n},"time":1}}\n' for n in range(100)))
+    settings = over_files(
+        Settings.model_validate(
+            {
+                "sink": [{"name": "any", "use": "stdout"}],
+                "block": {"bytes": 1024},
+                "event": {"max_event_bytes": 1024},
+                "workers": {"count": 1},
+            }
+        ),
+        [str(events)],
+        str(output),
+    )
+    summary = process(settings, [str(events)], tmp_path / "dead", Stop(), lambda _: None)
+    assert not busy
+    assert (summary.emitted, output.read_bytes()) == (100, events.read_bytes())
 
 
 @pytest.mark.parametrize("saved", [False, True], ids=["it cannot be read", "it is of another kind"])
