@@ -24,7 +24,7 @@ class DeadLetterFile:
         self._written = 0
         self._refused: dict[tuple[int, str], set[int]] = {}
 
-    def open(self, position: Any) -> None:
+    def open(self, position: Any, died: int = 0) -> None:  # noqa: ARG002 - the position tells
         """Cut off what came after ``position``; without one the file goes, unless it is a device.
 
         Raises OSError, and PipelineFailed when what came before ``position`` is gone.

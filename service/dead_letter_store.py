@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ from service.dead_letters import LetterId, describe, readable
 from service.origins import Origin
 from service.passage import DeadLetter
 from service.privacy import make_folder
+
+log = logging.getLogger(__name__)
+
+_GONE: Final = (
+    "%s: this file was removed or emptied, and the dead letters in it are gone: %s events had died "
+    "by the last checkpoint, those re-driven or discarded since among them; to have them back, "
+    "stop the daemon and bring the file back from a backup, with its -wal and -shm, before the "
+    "next start; `penstock journal export` writes what the journal still holds of their events"
+)
 
 MOST: Final = 1_000
 """Letters that are listed, or deleted, at once."""
@@ -103,15 +113,21 @@ class DeadLetterStore:
         self._stream = Database(path, "normal")
         self._durable = Database(path, "full")
         self._last = 0
+        self._made = False
+        """Whether the tables were made, and nobody has been told."""
 
-    def open(self, position: Any) -> None:
+    def open(self, position: Any, died: int = 0) -> None:
         """Open the database, and delete what will be found again after ``position``.
 
+        Logs it when the database holds nothing yet though ``died`` events became letters before.
         Only what waits goes: decisions stay, and so do refusals, or the sink would be asked again.
         Without a position nothing comes again: the numbers go on after ``last_block``.
         """
         make_folder(self._path.parent)
         self._prepare()
+        if self._made and died:
+            log.error(_GONE, self._path, died)
+        self._made = False
         last = self.last_block() if position is None else position["block"]
         with self._durable.transaction() as database:
             tables.delete(database, "block > ? AND sink = '' AND status = 0", (last,))
@@ -130,7 +146,8 @@ class DeadLetterStore:
         self._durable.open()
         self._stream.open()
         with self._durable.transaction() as database:
-            tables.prepare(database)
+            made = tables.prepare(database)
+        self._made |= made
 
     def write(
         self,

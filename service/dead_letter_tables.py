@@ -103,10 +103,10 @@ class Names(NamedTuple):
     cause: int
 
 
-def prepare(database: apsw.Connection) -> None:
+def prepare(database: apsw.Connection) -> bool:
     """Make the tables, or take over those of the version before; within a transaction.
 
-    Raises PipelineFailed for those of a later version.
+    Returns whether there were none. Raises PipelineFailed for those of a later version.
     """
     version = database.pragma("user_version")
     if version not in {0, VERSION}:
@@ -117,9 +117,11 @@ def prepare(database: apsw.Connection) -> None:
     if not version:
         database.execute(_SCHEMA)
     database.execute(_INDEXES)
-    if database.table_exists("main", "dead_letters"):
+    earlier = database.table_exists("main", "dead_letters")
+    if earlier:
         _take_over(database)
     database.pragma("user_version", VERSION)
+    return not version and not earlier
 
 
 def insert(database: apsw.Connection, letters: Iterable[NewLetter], now: float) -> None:

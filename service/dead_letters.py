@@ -53,9 +53,10 @@ class DeadLetters(Protocol):
     for the blocks after it are emitted again. What raises OSError is tried again.
     """
 
-    def open(self, position: Any) -> None:
+    def open(self, position: Any, died: int = 0) -> None:
         """Get ready; ``position`` is that of the last checkpoint, None at first.
 
+        ``died``: how many events had died by then. Where that cannot be the case, it is said.
         Raises OSError when that is not possible now, PipelineFailed when it never will be.
         """
 

@@ -44,7 +44,8 @@ def open_sinks(
     """
     checkpoint, start = recovered.checkpoint, recovered.start
     sinks, letters = (checkpoint.sinks, checkpoint.dead_letters) if checkpoint else ({}, None)
-    held = open_outlets(emitter, sinks, letters, recovered.last_block)
+    died = int(checkpoint.statistics.get("dead", 0)) if checkpoint else 0
+    held = open_outlets(emitter, sinks, letters, recovered.last_block, died)
     if held is None:
         return False
     intake.skip_to(held)
@@ -61,9 +62,11 @@ def open_sinks(
 
 
 def open_outlets(
-    emitter: Emitter, positions: Mapping[str, Any], letters: Any, last_block: int
+    emitter: Emitter, positions: Mapping[str, Any], letters: Any, last_block: int, died: int = 0
 ) -> int | None:
     """Open the dead letters at their position, then every sink at its own, by name.
+
+    ``died`` events had become letters by that position.
 
     Waits for what cannot be opened now. Returns the last block that a sink holds for good or that a
     letter is kept of; None when the emitter is stopped meanwhile. Raises PipelineFailed when a sink
@@ -73,7 +76,7 @@ def open_outlets(
 
     def open_letters() -> None:
         nonlocal kept
-        emitter.dead_letters.open(letters)
+        emitter.dead_letters.open(letters, died)
         kept = emitter.dead_letters.last_block()
 
     if not emitter.attempt(LETTERS, open_letters, "opened"):

@@ -102,3 +102,27 @@ def test_what_a_loss_of_power_took_of_the_journal_leaves_its_numbers_to_the_lett
     assert again.kept().decode() == good(*range(12))
     assert letters(again) == refused
     assert "blocks 1 to 3 are lost: only sinks or dead letters know" in again.log
+
+
+def test_a_start_that_finds_the_dead_letters_gone_says_so_and_how_to_get_them(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon()
+    daemon.accept(good(1) + BAD * 20)
+    daemon.settle()
+    assert daemon.stop() == 0
+    for path in (tmp_path / "var").glob("penstock.db*"):
+        path.rename(tmp_path / path.name)
+    again = start_daemon()
+    assert again.dead() == []
+    assert again.stats()["dead"] == 20
+    (told,) = [line for line in again.log.splitlines() if '"level": "error"' in line]
+    assert "var/penstock.db: this file was removed or emptied" in told
+    assert "20 events had died" in told
+    assert "bring the file back from a backup, with its -wal and -shm" in told
+    assert again.stop() == 0
+    for path in tmp_path.glob("penstock.db*"):
+        path.rename(tmp_path / "var" / path.name)
+    restored = start_daemon()
+    assert len(restored.dead()) == 20, "what was told to do works"
+    assert "removed or emptied" not in restored.log

@@ -482,3 +482,44 @@ def test_letters_of_a_later_version_are_left_alone(path: Path) -> None:
     database.close()
     with pytest.raises(PipelineFailed, match="later version"):
         DeadLetterStore(path, LONGEST).open(None)
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_letters_that_are_gone_are_told_once(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "penstock.db"
+    store = DeadLetterStore(path, LONGEST)
+    store.open(None)
+    store.write(numbered(7), bad(1, 2), origin)
+    position = store.position()
+    store.close()
+    if how == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(b"")
+    for _ in range(2):
+        store = DeadLetterStore(path, LONGEST)
+        store.open(position, died=2)
+        assert store.find() == []
+        store.close()
+    (told,) = caplog.messages
+    assert "2 events had died" in told
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_database_that_is_there_has_lost_nothing(
+    tmp_path: Path, decided: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where all were decided and purged since."""
+    store = DeadLetterStore(tmp_path / "penstock.db", LONGEST)
+    store.open(None)
+    store.write(numbered(7), bad(1, 2), origin)
+    if decided:
+        store.discard([LetterId(7, 1), LetterId(7, 2)])
+        assert store.purge(before=2**40) == 2
+    position = store.position()
+    store.close()
+    store.open(position, died=2)
+    store.close()
+    assert caplog.messages == []
