@@ -43,7 +43,7 @@ def storage_to_start(
     """Return what the state directory of the settings holds, which must be locked.
 
     ``exclusions``: what the settings lack already and counts as if it had never been, ``forget``:
-    what begins with an empty memory. Nothing is written before all of that can be had. Raises
+    what begins with an empty memory. It holds on disk once it is committed. Raises
     ConfigurationError and PipelineFailed, which name a way on, and Interrupted. Waits while another
     process holds a lock on the journal.
     """
@@ -59,9 +59,9 @@ def storage_to_start(
         check_switched(storage.recovered.adopting(configured), configured)
         if storage.unfinished(configured):
             storage = finished(settings, storage, stop)
-        adopted = once_unlocked(lambda: storage.adopting(configured), go_on)
+        adopted = storage.adopting(configured)
         _tell_positions(settings, adopted.recovered)
-        return once_unlocked(lambda: adopted.forgetting(forget), go_on)
+        return adopted.forgetting(forget)
     except BaseException:
         storage.journal.close()
         raise

@@ -16,18 +16,19 @@ from middleware.errors import ConfigurationError
 from service.block import Block
 from service.checkpointer import Checkpointer
 from service.emitter import LETTERS, Emitter
-from service.errors import PipelineFailed, SinkFailed
+from service.errors import Interrupted, PipelineFailed, SinkFailed
 from service.file_position import found, path_in, take_back
 from service.intake import Intake
+from service.locks import once_unlocked
 from service.outlet import Outlet
-from service.recovery import Recovered
 from service.sinks.ndjson import NdjsonSink
+from service.state_directory import Storage
 
 log = logging.getLogger(__name__)
 
 
 def open_sinks(
-    emitter: Emitter, intake: Intake, checkpointer: Checkpointer, recovered: Recovered
+    emitter: Emitter, intake: Intake, checkpointer: Checkpointer, storage: Storage
 ) -> bool:
     """Open the sinks where the last checkpoint saw them; False when the emitter is stopped first.
 
@@ -37,16 +38,22 @@ def open_sinks(
     2. Files that go from one sink to another do so with their positions, before anyone appends to
        them.
     3. The sinks are opened, and taken back to the checkpoint: what came after it is written again.
-    4. A checkpoint says where they were before anything came, at the very first start and when one
+    4. Nothing can refuse the start any more: what it adopted is committed.
+    5. A checkpoint says where they were before anything came, at the very first start and when one
        is new or writes elsewhere. The positions of sinks that left still hold here: one that comes
        back before the next checkpoint goes on exactly.
-    5. Later on, only those of sinks that this run leaves out are kept.
+    6. Later on, only those of sinks that this run leaves out are kept.
     """
+    recovered = storage.recovered
     checkpoint, start = recovered.checkpoint, recovered.start
     sinks, letters = (checkpoint.sinks, checkpoint.dead_letters) if checkpoint else ({}, None)
     died = int(checkpoint.statistics.get("dead", 0)) if checkpoint else 0
     held = open_outlets(emitter, sinks, letters, recovered.last_block, died)
     if held is None:
+        return False
+    try:
+        once_unlocked(storage.commit, lambda: not emitter.stopped)
+    except Interrupted:
         return False
     intake.skip_to(held)
     block = Block(start.block, b"", (), start.chain, barrier=True, sequence=start.sequence)

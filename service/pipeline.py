@@ -317,7 +317,7 @@ class Pipeline:
 
     def _emit(self) -> None:
         """Open the sinks, let the checkpointer and the intake begin, then emit until stopped."""
-        if open_sinks(self.emitter, self.intake, self.checkpointer, self._storage.recovered):
+        if open_sinks(self.emitter, self.intake, self.checkpointer, self._storage):
             with self._taking_in:
                 if self.emitter.stopped:
                     return

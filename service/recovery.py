@@ -32,7 +32,7 @@ from service.journal.entry import (
     read_chain,
 )
 from service.journal.journal import BLOCK, GONE, Journal
-from service.journal.row import Loss, loss
+from service.journal.row import Loss, NewEntry, loss
 from service.origins import range_reached
 from service.settings import EventSettings, MiddlewareSettings, Settings
 from service.snapshot import Snapshot
@@ -222,29 +222,35 @@ def _put_back(checkpoint: Checkpoint, journal: Journal, files: CheckpointFiles) 
     return checkpoint
 
 
-def adopt(recovered: Recovered, configured: Configuration, journal: Journal) -> Recovered:
+def adopt(
+    recovered: Recovered, configured: Configuration
+) -> tuple[Recovered, tuple[NewEntry, ...]]:
     """Let what was changed in the configuration file hold from the next block on, and say so.
 
+    Returns what is to be in the journal for that, too.
     What was switched while it ran stays, but for steps whose table in the file was changed since;
     that is said at each start. Steps with the same name and middleware keep what they remember.
     """
     if recovered.checkpoint is None:
-        return recovered
+        return recovered, ()
+    entries: tuple[NewEntry, ...] = ()
     before, chain = recovered.configuration, recovered.adopting(configured)
     if chain is not recovered.chain:
         since = f"{recovered.last_block + 1}.0"
-        journal.append(chain_entry(recovered.last_block + 1, ChainChange(chain, configured)))
+        entries = (chain_entry(recovered.last_block + 1, ChainChange(chain, configured)),)
         log.warning("the configuration was changed: it holds from offset %s on", since)
         for told in told_changes(recovered.chain, before, configured):
             log.warning("%s", told)
         recovered = replace(recovered, chain=chain, configuration=configured)
     for told in told_switches(recovered.chain, configured):
         log.warning("%s", told)
-    return recovered
+    return recovered, entries
 
 
-def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Recovered:
+def forget(recovered: Recovered, names: Collection[str]) -> tuple[Recovered, tuple[NewEntry, ...]]:
     """Empty the memory of some steps before anything is asked of them.
+
+    Returns what is to be in the journal for that, too.
 
     For a memory that the present version of a middleware cannot restore. That is said, each time.
     Raises ConfigurationError for a step that is not in the chain, PipelineFailed while blocks wait
@@ -257,7 +263,7 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
         except KeyError:
             raise ConfigurationError(f"--forget: there is no middleware called {name!r}") from None
     if recovered.checkpoint is None or not names:
-        return recovered
+        return recovered, ()
     if recovered.pending:
         message = (
             f"{', '.join(names)}: {recovered.pending} blocks that were accepted before need what "
@@ -272,7 +278,7 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
             name, reset=True, since=since, reason="forgotten at the start", when=time.time()
         )
     change = ChainChange(chain, recovered.configuration)
-    journal.append(chain_entry(recovered.last_block + 1, change))
+    entries = (chain_entry(recovered.last_block + 1, change),)
     for name in names:
         log.warning(
             "%s: its memory was emptied, since --forget says so: what it remembered up to offset "
@@ -286,7 +292,7 @@ def forget(recovered: Recovered, names: Collection[str], journal: Journal) -> Re
         left = (step for step in chain.steps if step.name not in names)
         memory = memoryview(Snapshot.decode(memory).of(left).encoded())
     checkpoint = msgspec.structs.replace(recovered.checkpoint, memory=memory)
-    return replace(recovered, chain=chain, checkpoint=checkpoint)
+    return replace(recovered, chain=chain, checkpoint=checkpoint), entries
 
 
 def as_accepted(settings: Settings, recovered: Recovered) -> Settings:

@@ -15,13 +15,14 @@ from typing import Final, TextIO
 import msgspec
 
 from service.chain import ChainVersion
-from service.checkpoint import Checkpoint, CheckpointFiles
+from service.checkpoint import CheckpointFiles
 from service.classes import handed_over, outgrown
 from service.dead_letters import DeadLetters
 from service.errors import PipelineFailed, StorageBusy
 from service.free_space import FreeSpace
 from service.journal.entry import Configuration
 from service.journal.journal import Journal
+from service.journal.row import NewEntry
 from service.journal.unkept import UnkeptJournal
 from service.last_calls import tell_last_calls
 from service.locks import once_unlocked
@@ -45,7 +46,8 @@ SEGMENT_BYTES: Final = (2**20, 2**26)
 class Storage:
     """What a pipeline keeps on disk, and what it found there.
 
-    ``checkpoints`` is None where nothing is to survive the process.
+    ``checkpoints`` is None where nothing is to survive the process. What was adopted or forgotten
+    since holds for this process alone, until ``commit``.
     """
 
     journal: Journal
@@ -53,6 +55,10 @@ class Storage:
     dead_letters: DeadLetters
     space: FreeSpace
     recovered: Recovered
+    entries: tuple[NewEntry, ...] = ()
+    """What is to be in the journal before any block comes."""
+    changed: bool = False
+    """Whether the checkpoint to start from is not the one on disk."""
 
     def unfinished(self, configured: Configuration) -> bool:
         """Say whether blocks wait that were accepted under another chain than can start now."""
@@ -75,14 +81,15 @@ class Storage:
                 "checkpoint yet: nothing was changed; start again, and it is tried again"
             )
             raise PipelineFailed(message)
-        recovered = adopt(self.recovered, configured, self.journal)
+        recovered, entries = adopt(self.recovered, configured)
+        adopted = replace(self, recovered=recovered, entries=self.entries + entries)
         checkpoint = recovered.checkpoint
         if checkpoint is None:
-            return replace(self, recovered=recovered)
+            return adopted
         same = checkpoint.configuration.same_structure(recovered.configuration)
         others = outgrown(recovered)
         if same and not recovered.exclusions.found and not others:
-            return replace(self, recovered=recovered)
+            return adopted
         memory = checkpoint.memory
         if memory is not None:  # what is not in the chain any more begins empty if it comes again
             snapshot = handed_over(Snapshot.decode(memory), recovered.chain, others)
@@ -90,23 +97,36 @@ class Storage:
         checkpoint = msgspec.structs.replace(
             checkpoint,
             memory=memory,
-            sequence=self.journal.last,
+            sequence=self.journal.last + len(adopted.entries),
             chain=recovered.chain,
             configuration=recovered.configuration,
         )
-        self.journal.sync()  # a checkpoint is never ahead of it
-        self._save(checkpoint)
-        return replace(self, recovered=replace(recovered, checkpoint=checkpoint))
+        recovered = replace(recovered, checkpoint=checkpoint)
+        return replace(adopted, recovered=recovered, changed=True)
 
     def forgetting(self, names: Collection[str]) -> Storage:
-        """Return the storage with the memory of some steps emptied, also on disk."""
-        recovered = forget(self.recovered, names, self.journal)
-        if recovered.checkpoint is not self.recovered.checkpoint:
-            assert recovered.checkpoint is not None  # noqa: S101 - a changed one is one
-            self._save(recovered.checkpoint)
-        return replace(self, recovered=recovered)
+        """Return the storage with the memory of some steps emptied."""
+        recovered, entries = forget(self.recovered, names)
+        changed = self.changed or recovered.checkpoint is not self.recovered.checkpoint
+        return replace(self, recovered=recovered, entries=self.entries + entries, changed=changed)
 
-    def _save(self, checkpoint: Checkpoint) -> None:
+    def commit(self) -> None:
+        """Let what was adopted and forgotten hold for good, once nothing can refuse the start.
+
+        1. The entries, all or none; the journal is synced, for a checkpoint is never ahead of it.
+        2. The checkpoint.
+
+        Raises StorageBusy and StorageFull, with nothing written, and PipelineFailed.
+        """
+        if self.entries:
+            self.journal.append(*self.entries)
+        if self.changed:
+            self.journal.sync()
+            self._save()
+
+    def _save(self) -> None:
+        checkpoint = self.recovered.checkpoint
+        assert checkpoint is not None  # noqa: S101 - a changed one is one
         assert self.checkpoints is not None  # noqa: S101 - that is where it came from
         try:
             self.checkpoints.save(checkpoint)

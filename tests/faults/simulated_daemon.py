@@ -68,6 +68,7 @@ class SimulatedDaemon:
         with patch("service.state_directory.SEGMENT_BYTES", (segment, segment)):
             storage = open_storage(self._settings.state, configured, self._letters)
         self._storage = storage.adopting(configured)
+        self._storage.commit()
         self.problem: str | None = None
         checkpoint = self._storage.recovered.checkpoint
         start = self._storage.recovered.start

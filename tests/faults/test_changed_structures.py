@@ -260,6 +260,7 @@ def test_a_checkpoint_that_was_moved_past_confirmed_blocks_is_put_back(
             assert lives.live((ADJACENT,), stop, "well")
     with patch.object(Storage, "unfinished", lambda *_: False):
         storage = lives.opened((BLOCKED, ADJACENT), "well")
+    storage.commit()
     storage.journal.close()
     assert storage.recovered.checkpoint is not None
     os.truncate(

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from middleware.errors import ConfigurationError
 from service import threads
 from service.dead_letter_file import DeadLetterFile
 from service.errors import Interrupted, PipelineFailed, StorageBusy, StorageFull
@@ -149,7 +150,7 @@ def test_a_finishing_whose_last_barrier_finds_no_room_says_so_and_one_that_meets
     ("what", "method", "errors", "how"),
     [
         ("a changed configuration", "append", [LOCKED] * 3, {}),
-        ("a memory that is forgotten", "append", [None, LOCKED, LOCKED], {"forget": ["near"]}),
+        ("a memory that is forgotten", "append", [LOCKED] * 2, {"forget": ["near"]}),
     ],
 )
 def test_a_lock_on_the_journal_delays_what_a_start_writes_and_is_told_once(
@@ -339,3 +340,19 @@ def test_an_intake_that_ends_before_its_thread_is_known_is_drained(
         finally:
             pipeline.stop()
     assert one.kept == lines
+
+
+def test_a_start_that_is_refused_has_forgotten_nothing(one: OneProcess) -> None:
+    near = {"name": "near", "use": "adjacent"}
+    with one.life(near) as pipeline:
+        first = accept(pipeline, 1)
+        assert pipeline.drain(lambda: True)
+    with pytest.raises(ConfigurationError, match="nope"):
+        one.pipeline(forget=["nope"])
+    one.pipeline().stop()  # another chain, and something refuses the start before it has begun
+    one.pipeline(near, forget=["near"]).stop()
+    one.pipeline(without=["near"]).stop()
+    with one.life(near) as pipeline:
+        accept(pipeline, 1)
+        settle(pipeline)
+    assert one.kept == first, "it remembers the one before"
