@@ -51,10 +51,25 @@ def _needed(recovered: Recovered) -> Iterator[Step]:
     kept = _kept_with_other_params(_memory(recovered), start)
     seen = set()
     for step in [*start.steps, *kept, *(step for each in recovered.chains for step in each.steps)]:
-        known = (step.name, step.use, msgspec.msgpack.encode(step.params, order="deterministic"))
-        if known not in seen:
-            seen.add(known)
+        if (identity := _identity(step)) not in seen:
+            seen.add(identity)
             yield step
+
+
+def of_then(recovered: Recovered, configured: Configuration) -> list[Step]:
+    """Return each step that a start loads as the file does not have it, once.
+
+    As pending blocks pass it, as its memory was kept, and as it was switched.
+    """
+    kept = _kept_with_other_params(_memory(recovered), recovered.chain)
+    adopted = recovered.adopting(configured).steps
+    steps = {_identity(step): step for step in [*_needed(recovered), *kept, *adopted]}
+    there = {_identity(step) for step in configured.steps}
+    return [step for identity, step in steps.items() if identity not in there]
+
+
+def _identity(step: Step) -> tuple[str, str, bytes]:
+    return step.name, step.use, msgspec.msgpack.encode(step.params, order="deterministic")
 
 
 def outgrown(recovered: Recovered) -> dict[str, str]:

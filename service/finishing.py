@@ -12,7 +12,8 @@ from collections.abc import Collection
 from typing import Final
 
 from service.changes import told_positions
-from service.classes import check_classes, check_switched
+from service.class_trial import try_out_steps
+from service.classes import check_classes, check_switched, of_then
 from service.configured import configured_chain
 from service.dead_letters import DeadLetters
 from service.errors import Interrupted, PipelineFailed
@@ -55,6 +56,7 @@ def storage_to_start(
     storage = open_storage(settings.state, configured, dead_letters, exclusions)
     try:
         tell_exclusions(storage.recovered)
+        try_out_steps(of_then(storage.recovered, configured), go_on)
         check_classes(storage.recovered)
         check_switched(storage.recovered.adopting(configured), configured)
         if storage.unfinished(configured):

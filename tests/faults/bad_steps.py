@@ -202,3 +202,19 @@ class ChecksOdd(Once):
         assert isinstance(after, cls.Params)
         after.be_odd("memory")
         return True
+
+
+class OddOnceMended(Once):
+    """Once it is mended, it hangs or ends its process as it is made, as its parameters tell."""
+
+    class Params(Where):
+        """``odd`` is what to do."""
+
+        odd: str = ""
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        if params.mended.exists() and params.odd == "hang":
+            Forever().wait()
+        elif params.mended.exists() and params.odd == "os._exit":
+            os._exit(5)

@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from middleware.errors import ConfigurationError
 from service.chain import Mode, Step
+from service.class_trial import try_out_steps
 from service.configured import configured_chain
-from service.errors import NotAccepted, PipelineFailed
+from service.errors import Interrupted, NotAccepted, PipelineFailed
 from service.operation import Operation
 from service.settings import EventSettings
 from service.trial import try_out
@@ -233,6 +234,50 @@ def test_a_class_that_is_gone_is_named_before_anything_is_written(
         settle(pipeline)
     assert one.kept == lines + more
     assert "pass it undecided" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ("hang", "odd: its class did not come to an end within 1 s as it was tried out"),
+        ("os._exit", "odd: its class ended its process (exit code 5) as it was tried out"),
+    ],
+)
+@pytest.mark.parametrize("then", ["removed", "switched"])
+def test_a_class_is_tried_out_apart_as_only_the_state_directory_needs_it(
+    one: OneProcess, then: str, odd: str, why: str
+) -> None:
+    removed = step(one, "OddOnceMended", odd=odd)
+    with one.life(removed) if then == "removed" else one.life(step(one, "OddOnceMended")) as life:
+        if then == "switched":
+            life.switch("odd", params={"odd": odd})
+        lines = accept(life, 1)
+        settle(life)
+        if then == "removed":
+            one.killed(life)
+        else:
+            assert life.drain(lambda: True)
+    (one.directory / "mended").touch()
+    configured = [step(one, "OddOnceMended")] if then == "switched" else []
+    with (
+        patch("service.class_trial.SLOW", 0.5),
+        patch("service.class_trial.LIMIT", 1.0),
+        pytest.raises(PipelineFailed) as failed,
+    ):
+        one.pipeline(*configured)
+    assert why in str(failed.value)
+    assert "penstock run --without odd" in str(failed.value)
+    with one.life(*configured, without=["odd"]) as life:
+        lines += accept(life, 1)
+        settle(life)
+    assert one.kept == lines
+
+
+def test_a_class_that_hangs_as_it_is_tried_out_keeps_no_signal_waiting(one: OneProcess) -> None:
+    (hangs,) = configured_chain(one.settings(step(one, "OddOnceMended", odd="hang"))).steps
+    (one.directory / "mended").touch()
+    with pytest.raises(Interrupted):
+        try_out_steps([hangs], lambda: False)
 
 
 def test_params_that_the_class_accepts_no_more_are_refused_with_ways_that_work(
