@@ -68,7 +68,6 @@ class CheckpointFiles:
 
         Raises PipelineFailed when there are some and none can be read.
         """
-        make_folder(self._directory)
         for unfinished in self._directory.glob("*.unfinished"):
             unfinished.unlink()
         found = self._files()
@@ -101,6 +100,9 @@ class CheckpointFiles:
 
         Raises OSError, with the checkpoints as they were, and OutcomeUnknown.
         """
+        if not self._directory.is_dir():  # only now: a start that is refused makes nothing
+            make_folder(self._directory)
+            _sync_directory(self._directory.parent)
         path = self._directory / f"{checkpoint.block:016d}.checkpoint"
         unfinished = path.with_suffix(".unfinished")
         head = msgspec.msgpack.encode(msgspec.structs.replace(checkpoint, memory=None))
@@ -136,7 +138,12 @@ class CheckpointFiles:
         return min(self._kept, default=0)
 
     def _files(self) -> list[Path]:
-        return sorted(self._directory.glob("*.checkpoint"))
+        return checkpoints_in(self._directory)
+
+
+def checkpoints_in(directory: Path) -> list[Path]:
+    """Return the files of the checkpoints in a folder, the oldest first."""
+    return sorted(directory.glob("*.checkpoint"))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -15,13 +15,15 @@ from typing import Final, TextIO
 import msgspec
 
 from service.chain import ChainVersion
-from service.checkpoint import CheckpointFiles
+from service.checkpoint import CheckpointFiles, checkpoints_in
 from service.classes import handed_over, outgrown
 from service.dead_letters import DeadLetters
 from service.errors import PipelineFailed, StorageBusy
 from service.free_space import FreeSpace
 from service.journal.entry import Configuration
+from service.journal.files import WAYS_BACK
 from service.journal.journal import Journal
+from service.journal.opening import is_new, read_mark
 from service.journal.row import NewEntry
 from service.journal.unkept import UnkeptJournal
 from service.last_calls import tell_last_calls
@@ -202,6 +204,7 @@ def open_storage(
         nothing = Recovered(None, chain, configured, 0, last, exclusions)
         nowhere = FreeSpace(state.directory, 0)
         return Storage(UnkeptJournal(), None, dead_letters, nowhere, nothing)
+    _check_whole(journal_folder, checkpoint_folder)
     journal = open_journal(state)
     checkpoints = CheckpointFiles(checkpoint_folder)
     try:
@@ -211,6 +214,23 @@ def open_storage(
         raise
     space = FreeSpace(state.directory, state.reserve)
     return Storage(journal, checkpoints, dead_letters, space, recovered)
+
+
+def _check_whole(journal: Path, checkpoints: Path) -> None:
+    """See that none of two folders that belong together is gone, before anything is made.
+
+    Raises PipelineFailed. A journal that nothing was written to needs no checkpoint yet.
+    """
+    if is_new(journal):
+        if checkpoints_in(checkpoints):
+            message = f"{journal}: the journal is gone, and its checkpoints are there; {WAYS_BACK}"
+            raise PipelineFailed(message)
+    elif not checkpoints_in(checkpoints) and read_mark(journal).sequence:
+        message = (
+            f"{checkpoints}: there is a journal, but no checkpoint to start from: the checkpoints "
+            f"are gone; {WAYS_BACK}"
+        )
+        raise PipelineFailed(message)
 
 
 def _last_of(dead_letters: DeadLetters) -> int:

@@ -23,6 +23,13 @@ ADVICE: Final = (
     "then mend with `penstock journal repair` or bring the files back from a backup"
 )
 
+WAYS_BACK: Final = (
+    "nothing was changed; bring it back from a backup, then start again; or move the whole state "
+    "directory away to start anew: with it go what the steps remember, the dead letters, and how "
+    "far sources and sinks have come, so that files are read again from their beginning"
+)
+"""What can be done where the parts of a state directory do not belong together."""
+
 _NUMBER: Final = re.compile(r"\d{16}")
 
 

@@ -34,9 +34,9 @@ from service.journal.files import (
     wal,
     writing,
 )
-from service.journal.high_water import NAME, HighWaterMark, create_mark
+from service.journal.high_water import HighWaterMark, create_mark
 from service.journal.keys import KeyFilters
-from service.journal.opening import read_mark, verified_end
+from service.journal.opening import is_new, read_mark, verified_end
 from service.journal.row import (
     BLOCK,
     GONE,
@@ -108,7 +108,7 @@ class Journal:
             make_folder(self._directory)
             remove_leftovers(self._directory)
             # 2. A new journal gets its mark first: segments without a mark have lost it.
-            if not segments_in(self._directory) and not (self._directory / NAME).exists():
+            if is_new(self._directory):
                 create_mark(self._directory, START)
                 sync_directory(self._directory.parent)
             mark = read_mark(self._directory)

@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 from service.errors import JournalDamaged
 from service.journal.entry import check_body
-from service.journal.files import ADVICE, UNFINISHED, damaged, first_of, segments_in
+from service.journal.files import (
+    ADVICE,
+    UNFINISHED,
+    WAYS_BACK,
+    damaged,
+    first_of,
+    segments_in,
+)
 from service.journal.high_water import NAME, read_slots
 from service.journal.row import Entry, Link, size_of
 from service.journal.segment import Segment
@@ -22,6 +29,11 @@ class End(NamedTuple):
     link: Link
     size: int
     time: float
+
+
+def is_new(directory: Path) -> bool:
+    """Say whether nothing of a journal is there."""
+    return not segments_in(directory) and not (directory / NAME).exists()
 
 
 def read_mark(directory: Path) -> Link:
@@ -45,9 +57,7 @@ def verified_end(directory: Path, mark: Link, after: int, *, full: bool) -> End:
         raise damaged(unfinished, "a repair was interrupted and has to be run again")
     paths = segments_in(directory)
     firsts = [first_of(path) for path in paths]
-    if not firsts or after + 1 < firsts[0]:
-        upto = firsts[0] - 1 if firsts else mark.sequence
-        raise _missing(directory, f"entries {after + 1} to {upto}")
+    _check_begin(directory, firsts, mark, after)
     link: Link | None = None
     end = End(mark, 0, time.time())
     for path in paths[bisect_right(firsts, after + 1) - 1 :]:
@@ -74,9 +84,29 @@ def verified_end(directory: Path, mark: Link, after: int, *, full: bool) -> End:
     if mark.sequence > end.link.sequence and full:
         blocks = f"blocks {end.link.block + 1} to {mark.block}"
         raise _missing(paths[-1], f"entries {end.link.sequence + 1} to {mark.sequence} ({blocks})")
-    if after > max(end.link.sequence, mark.sequence):
-        raise _missing(paths[-1], f"entries {end.link.sequence + 1} to {after}")
+    if after > (last := max(end.link.sequence, mark.sequence)):
+        raise JournalDamaged(
+            f"{directory}: this journal ends at entry {last}, and a checkpoint was taken at entry "
+            f"{after}: it is an older one, or another one's; {WAYS_BACK}"
+        )
     return end
+
+
+def _check_begin(directory: Path, firsts: list[int], mark: Link, after: int) -> None:
+    """See that what follows entry ``after`` is there: of what came before it, a repair knows not.
+
+    Raises JournalDamaged.
+    """
+    first = firsts[0] if firsts else mark.sequence + 1
+    if after + 1 < first:
+        raise JournalDamaged(
+            f"{directory}: entries {after + 1} to {first - 1} were written and not emitted, and "
+            "their segments are gone; `penstock journal export` writes what is left into a file; "
+            f"{WAYS_BACK}"
+        )
+    if not firsts:
+        what = f"its segments, up to entry {mark.sequence}, are gone; none of them is needed"
+        raise damaged(directory, what)
 
 
 def _check(path: Path, entry: Entry) -> None:

@@ -153,7 +153,7 @@ def test_the_next_barrier_tries_again_after_a_checkpoint_that_could_not_be_writt
 ) -> None:
     setup.emit(1, 2, 3, 4)
     in_the_way = setup.folder / f"{2:016d}.unfinished"
-    in_the_way.mkdir()
+    in_the_way.mkdir(parents=True)
     setup.checkpointer.take(Barrier(2, 7, "another generation"), b"memory")
     setup.checkpointer.take(barrier(2), b"memory")
     assert setup.saved() == []
@@ -183,7 +183,7 @@ def test_the_journal_is_not_trimmed_where_a_checkpoint_could_not_be_written(
     trimmed: list[int] = []
     monkeypatch.setattr(UnkeptJournal, "trim", lambda _, needed, __: trimmed.append(needed))
     setup.emit(1, 2)
-    (setup.folder / f"{2:016d}.unfinished").mkdir()
+    (setup.folder / f"{2:016d}.unfinished").mkdir(parents=True)
     setup.checkpointer.take(barrier(2), b"memory")
     assert trimmed == []
 

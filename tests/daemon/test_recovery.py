@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -205,14 +204,34 @@ def test_events_are_read_as_they_were_when_they_were_accepted(
     assert daemon.post(event(1, 1)).status == 400
 
 
-def test_a_removed_checkpoint_is_told_not_passed_over(daemons: Daemons, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("gone", "after"), [("checkpoints", "a kill"), ("journal", "a stop")])
+def test_a_folder_that_is_gone_is_told_before_anything_is_made_and_can_be_brought_back(
+    daemons: Daemons, tmp_path: Path, gone: str, after: str
+) -> None:
     daemon = daemons.start()
     daemon.accept(event(1, 1))
-    kill(daemon)
-    shutil.rmtree(tmp_path / "var" / "checkpoints")
+    if after == "a kill":
+        kill(daemon)
+    else:
+        assert daemon.stop() == 0
+    folder = tmp_path / "var" / gone
+    folder.rename(tmp_path / "away")
+    before = listing(tmp_path / "var")
     daemon = daemons.start(ready=False)
     assert daemon.wait() == 1
-    assert "no checkpoint to start from" in daemon.log
+    assert f"var/{gone}: " in daemon.log
+    assert "nothing was changed; bring it back from a backup" in daemon.log
+    assert "move the whole state directory away to start anew" in daemon.log
+    assert listing(tmp_path / "var") == before
+    (tmp_path / "away").rename(folder)
+    daemon = daemons.start()
+    assert daemon.kept().decode() == event(1, 1)
+
+
+def listing(folder: Path) -> dict[Path, bytes]:
+    """Return every file of the state but the lock, and what is in it; folders are empty."""
+    found = (path for path in sorted(folder.rglob("*")) if path.name != "lock")
+    return {path: path.read_bytes() if path.is_file() else b"" for path in found}
 
 
 def test_without_durability_a_journal_of_before_is_not_forgotten(daemons: Daemons) -> None:

@@ -15,6 +15,7 @@ import pytest
 from service.errors import JournalDamaged, OutcomeUnknown
 from service.journal.files import path_of
 from service.journal.high_water import NAME
+from service.journal.inspection import repair
 from service.journal.journal import GONE, NewEntry
 from service.journal.segment import Segment
 from tests.journal.damage import crashed, cut, remove
@@ -315,8 +316,26 @@ def test_a_lost_tail_of_a_full_journal_is_damage(tmp_path: Path) -> None:
 
 def test_a_checkpoint_ahead_of_the_journal_is_damage(tmp_path: Path) -> None:
     filled(tmp_path, 3)
-    with pytest.raises(JournalDamaged, match="entries 4 to 9"), opened(tmp_path, after=9):
+    told = "ends at entry 3, and a checkpoint was taken at entry 9: .* from a backup"
+    with pytest.raises(JournalDamaged, match=told), opened(tmp_path, after=9):
         pass
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_of_segments_that_are_all_gone_it_is_told_what_is_needed(
+    tmp_path: Path, after: int
+) -> None:
+    """A repair mends it only where nothing is."""
+    filled(tmp_path / "a", 3)
+    for path in segments(tmp_path / "a"):
+        remove(path)
+    told = "entries 1 to 3 were written .* from a backup" if after == 0 else "none .* is needed"
+    with pytest.raises(JournalDamaged, match=told), opened(tmp_path / "a", after=after):
+        pass
+    if after == 3:
+        assert repair(tmp_path / "a", tmp_path / "aside")
+        with opened(tmp_path / "a", after=after) as it:
+            assert it.append(block(4)) == 4
 
 
 def test_a_checkpoint_before_the_oldest_entry_is_damage(tmp_path: Path) -> None:
