@@ -20,7 +20,14 @@ from service.errors import Interrupted, PipelineFailed
 from service.left_out import tell_exclusions
 from service.locks import STOPPED_EARLY, once_unlocked
 from service.pipeline import Pipeline
-from service.recovery import NO_EXCLUSIONS, Exclusions, Recovered, as_accepted, configuration_of
+from service.recovery import (
+    NO_EXCLUSIONS,
+    Exclusions,
+    Recovered,
+    as_accepted,
+    check_forgotten,
+    configuration_of,
+)
 from service.settings import Settings
 from service.signals import Stop
 from service.state_directory import Storage, open_storage
@@ -48,7 +55,9 @@ def storage_to_start(
     ConfigurationError and PipelineFailed, which name a way on, and Interrupted. Waits while another
     process holds a lock on the journal.
     """
-    configured = configuration_of(settings, configured_chain(settings))
+    chain = configured_chain(settings)
+    check_forgotten(chain, forget)
+    configured = configuration_of(settings, chain)
 
     def go_on() -> bool:
         return not stop.asked

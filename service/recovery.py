@@ -247,21 +247,26 @@ def adopt(
     return recovered, entries
 
 
+def check_forgotten(chain: ChainVersion, names: Collection[str]) -> None:
+    """See that each name is that of a step with a memory; raises ConfigurationError."""
+    for name in names:
+        try:
+            shared = chain.step(name).shared
+        except KeyError:
+            raise ConfigurationError(f"--forget: there is no middleware called {name!r}") from None
+        if not shared:
+            raise ConfigurationError(f"--forget: {name} remembers nothing: start without it")
+
+
 def forget(recovered: Recovered, names: Collection[str]) -> tuple[Recovered, tuple[NewEntry, ...]]:
     """Empty the memory of some steps before anything is asked of them.
 
     Returns what is to be in the journal for that, too.
 
     For a memory that the present version of a middleware cannot restore. That is said, each time.
-    Raises ConfigurationError for a step that is not in the chain, PipelineFailed while blocks wait
-    that need the memory.
+    Raises PipelineFailed while blocks wait that need the memory.
     """
     chain = recovered.chain
-    for name in names:
-        try:
-            chain.step(name)
-        except KeyError:
-            raise ConfigurationError(f"--forget: there is no middleware called {name!r}") from None
     if recovered.checkpoint is None or not names:
         return recovered, ()
     if recovered.pending:

@@ -388,6 +388,23 @@ def test_a_memory_that_is_still_needed_is_not_forgotten(daemons: Daemons, tmp_pa
     daemon = RunningDaemon(tmp_path, options=["--forget", "adjacent"])
     assert daemon.wait() == 1
     assert "1 blocks that were accepted before need what it remembers" in daemon.log
-    daemon = RunningDaemon(tmp_path, options=["--forget", "nobody"])
-    assert daemon.wait() == 78
-    assert "there is no middleware called 'nobody'" in daemon.log
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("nobody", "there is no middleware called 'nobody'"), ("listed", "listed remembers nothing")],
+)
+def test_only_a_step_that_remembers_is_told_to_forget(
+    tmp_path: Path, name: str, problem: str
+) -> None:
+    """All names are looked at first: a mistake in one leaves the others' memory as it is."""
+    listed = {"name": "listed", "use": "blocklist", "params": {"cids": [1]}}
+    write_configuration(tmp_path, middleware=[ADJACENT, listed])
+    daemon = RunningDaemon(tmp_path, options=["--forget", "adjacent", "--forget", name])
+    try:
+        assert daemon.wait() == 78
+    finally:
+        daemon.end()
+    assert f"--forget: {problem}" in daemon.log
+    assert "was emptied" not in daemon.log
+    assert not (tmp_path / "var" / "journal").exists()
