@@ -14,7 +14,7 @@ from typing import Any, Final
 from service.block import HEAD, FileIdentity
 from service.disk import sync_directory, write_all
 from service.errors import PipelineFailed, SinkFailed
-from service.file_position import cut, find, take_back
+from service.file_position import cut, find, hold, take_back
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +57,16 @@ class AppendedFile:
         """Open the file and take it back to ``position``, one that ``position()`` returned.
 
         A position of another file counts as none. Raises OSError, SinkFailed when nobody reads the
-        pipe that it is, and PipelineFailed when the file no longer holds what lies before the
+        pipe that it is, when another process writes there, or when its folder is gone, and
+        PipelineFailed when the file no longer holds what lies before the
         position.
         """
         length = self._length_in(position)
         made = self._make_folder()
         # Without waiting for the reader of a pipe: the stream waits, and can be stopped meanwhile.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-        truncate = os.O_TRUNC if self._truncate and length is None else 0
         try:
-            descriptor = os.open(self._path, flags | truncate, 0o644)
+            descriptor = os.open(self._path, flags, 0o644)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 raise SinkFailed(f"{self._path}: nobody reads this pipe") from None
@@ -75,6 +75,11 @@ class AppendedFile:
             status = os.fstat(descriptor)
             self._is_regular = stat.S_ISREG(status.st_mode)
             self._length = status.st_size
+            if self._is_regular:
+                hold(descriptor, self._path)
+            if self._truncate and length is None and self._is_regular:
+                os.ftruncate(descriptor, 0)
+                self._length = 0
             if length is not None:
                 self._take_back(descriptor, length)
             if self._is_regular:
@@ -208,6 +213,12 @@ class AppendedFile:
         elif moved is None and self._path.exists():
             self._see_that_it_begins_alike(identity, length)
             return length
+        elif length and not self._path.parent.is_dir():
+            message = (
+                f"{self._path}: its folder is gone: bring it back (is a disk not mounted?), or "
+                "make it anew to have a new file begin there"
+            )
+            raise SinkFailed(message)
         elif length:
             log.warning("%s: is gone, moved away as it seems; a new one begins", self._path)
         if moved is not None:

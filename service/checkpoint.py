@@ -53,6 +53,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     dead_letters: Any
     origins: dict[str, Any]
     statistics: dict[str, Any]
+    folder: tuple[int, int] | None = None
+    """The device and inode of the folder that its file was written to; only there."""
 
 
 class CheckpointFiles:
@@ -62,6 +64,8 @@ class CheckpointFiles:
         self._directory = directory
         self._kept: dict[int, int] = {}
         """By block, in rising order: the place in the journal of each checkpoint kept."""
+        self.copied = False
+        """Whether what was loaded had been written to another folder, and copied here."""
 
     def load(self) -> Checkpoint | None:
         """Return the newest checkpoint that can be read, None if there never was one.
@@ -82,7 +86,9 @@ class CheckpointFiles:
         if readable:
             for problem in problems:
                 log.error("%s; another checkpoint is used, nothing is lost", problem)
-            return readable[-1]
+            newest = readable[-1]
+            self.copied = newest.folder not in {None, self._folder()}
+            return msgspec.structs.replace(newest, folder=None)
         if problems:
             problems.append(
                 "no checkpoint can be read: start the version of penstock that wrote them, or move "
@@ -105,7 +111,8 @@ class CheckpointFiles:
             _sync_directory(self._directory.parent)
         path = self._directory / f"{checkpoint.block:016d}.checkpoint"
         unfinished = path.with_suffix(".unfinished")
-        head = msgspec.msgpack.encode(msgspec.structs.replace(checkpoint, memory=None))
+        plain = msgspec.structs.replace(checkpoint, memory=None, folder=self._folder())
+        head = msgspec.msgpack.encode(plain)
         memory = checkpoint.memory or b""  # encoded, it is never empty
         length = _LENGTH.pack(len(head))
         crc = zlib.crc32(memory, zlib.crc32(length + head))
@@ -136,6 +143,10 @@ class CheckpointFiles:
     def oldest_block(self) -> int:
         """No block up to this one ever comes again."""
         return min(self._kept, default=0)
+
+    def _folder(self) -> tuple[int, int]:
+        status = self._directory.stat()
+        return status.st_dev, status.st_ino
 
     def _files(self) -> list[Path]:
         return checkpoints_in(self._directory)

@@ -5,12 +5,16 @@ A position is ``{"path": str, "length": int, "identity": [...]}``, the last as o
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from service.block import FileIdentity
+from service.errors import SinkFailed
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +30,52 @@ def take_back(position: Any) -> None:
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
+        hold(descriptor, path)
         beyond = cut(descriptor, int(position["length"]))
+    except SinkFailed as error:
+        log.warning("%s; it is left as it is", error)
+        return
     finally:
         os.close(descriptor)
     if beyond:
         told = "%s: %d bytes after the last checkpoint cut off; they are written again"
         log.warning(told, path, beyond)
+
+
+def hold(descriptor: int, path: Path) -> None:
+    """Keep all others from holding an open file, too, until it is closed; raises SinkFailed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message = f"{path}: another process writes there, such as a second daemon or a `process`"
+        raise SinkFailed(message) from None
+    except OSError:
+        return  # a file system that has no locks
+
+
+def set_aside(position: Any) -> None:
+    """Copy what the file of a position holds after it into a file beside; raises OSError.
+
+    For what nobody can write again, since the journal has nothing after the position.
+    """
+    path = found(position)
+    if path is None or path.stat().st_size <= position["length"]:
+        return
+    aside = path.with_name(f"{path.name}.cut-{time.strftime('%Y%m%d-%H%M%S')}")
+    aside.touch(0o600)
+    with path.open("rb") as file, aside.open("wb") as kept:
+        file.seek(position["length"])
+        shutil.copyfileobj(file, kept)
+        kept.flush()
+        os.fsync(kept.fileno())
+        beyond = kept.tell()
+    log.error(
+        "%s: its last %d bytes came after the last checkpoint, and the journal does not know their "
+        "events (was an older state directory brought back?): they are kept in %s, and cut off",
+        path,
+        beyond,
+        aside,
+    )
 
 
 def found(position: Any) -> Path | None:

@@ -7,17 +7,17 @@ letter has already.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from middleware.errors import ConfigurationError
 from service.block import Block
 from service.checkpointer import Checkpointer
 from service.emitter import LETTERS, Emitter
 from service.errors import Interrupted, PipelineFailed, SinkFailed
-from service.file_position import found, path_in, take_back
+from service.file_position import found, path_in, set_aside, take_back
 from service.intake import Intake
 from service.locks import once_unlocked
 from service.outlet import Outlet
@@ -25,6 +25,38 @@ from service.sinks.ndjson import NdjsonSink
 from service.state_directory import Storage
 
 log = logging.getLogger(__name__)
+
+
+class Before(NamedTuple):
+    """What a start goes on from, as far as sinks and dead letters are concerned."""
+
+    positions: Mapping[str, Any]
+    """Those of the sinks, by name."""
+    letters: Any
+    """The position of the dead letters."""
+    last_block: int
+    """The last one in the journal."""
+    died: int = 0
+    """So many events had become dead letters."""
+    copied: bool = False
+    """Whether the state is a copy, whose original may be in use."""
+    followed: bool = True
+    """Whether the journal holds blocks after the positions, so that they are written again."""
+
+    @classmethod
+    def found_in(cls, storage: Storage) -> Before:
+        """Return what a storage tells of it."""
+        recovered, checkpoint = storage.recovered, storage.recovered.checkpoint
+        if checkpoint is None:
+            return cls({}, None, recovered.last_block)
+        return cls(
+            checkpoint.sinks,
+            checkpoint.dead_letters,
+            recovered.last_block,
+            int(checkpoint.statistics.get("dead", 0)),
+            storage.checkpoints is not None and storage.checkpoints.copied,
+            bool(recovered.pending),
+        )
 
 
 def open_sinks(
@@ -46,9 +78,7 @@ def open_sinks(
     """
     recovered = storage.recovered
     checkpoint, start = recovered.checkpoint, recovered.start
-    sinks, letters = (checkpoint.sinks, checkpoint.dead_letters) if checkpoint else ({}, None)
-    died = int(checkpoint.statistics.get("dead", 0)) if checkpoint else 0
-    held = open_outlets(emitter, sinks, letters, recovered.last_block, died)
+    held = open_outlets(emitter, Before.found_in(storage))
     if held is None:
         return False
     try:
@@ -68,32 +98,28 @@ def open_sinks(
     return not emitter.stopped
 
 
-def open_outlets(
-    emitter: Emitter, positions: Mapping[str, Any], letters: Any, last_block: int, died: int = 0
-) -> int | None:
-    """Open the dead letters at their position, then every sink at its own, by name.
-
-    ``died`` events had become letters by that position.
+def open_outlets(emitter: Emitter, before: Before) -> int | None:
+    """Open the dead letters, then every sink at its position, by name.
 
     Waits for what cannot be opened now. Returns the last block that a sink holds for good or that a
     letter is kept of; None when the emitter is stopped meanwhile. Raises PipelineFailed when a sink
-    is not what it was, or tells of blocks far after ``last_block``, the last one in the journal.
+    is not what it was, or tells of blocks far after the last one in the journal.
     """
     kept = 0
 
     def open_letters() -> None:
         nonlocal kept
-        emitter.dead_letters.open(letters, died)
+        emitter.dead_letters.open(before.letters, before.died)
         kept = emitter.dead_letters.last_block()
 
     if not emitter.attempt(LETTERS, open_letters, "opened"):
         return None
-    handed = _handed_over(emitter, positions)
+    handed = _handed_over(emitter, before)
     if handed is None:
         return None
     emitter.elsewhere = {name: at for name, at in handed.items() if name not in emitter.outlets}
     for name, outlet in emitter.outlets.items():
-        opening = partial(outlet.open, handed.get(name), last_block)
+        opening = partial(outlet.open, handed.get(name), before.last_block)
         try:
             if not emitter.attempt(name, opening, "opened"):
                 return None
@@ -102,7 +128,7 @@ def open_outlets(
     return max(kept, *(outlet.settled for outlet in emitter.outlets.values()))
 
 
-def _handed_over(emitter: Emitter, positions: Mapping[str, Any]) -> dict[str, Any] | None:
+def _handed_over(emitter: Emitter, before: Before) -> dict[str, Any] | None:
     """Return from where each sink goes on: what is known of a file goes to who writes it now.
 
     The file of a sink that goes on with another one is taken back here; that of a sink that left,
@@ -112,8 +138,15 @@ def _handed_over(emitter: Emitter, positions: Mapping[str, Any]) -> dict[str, An
     for name, outlet in emitter.outlets.items():
         if not emitter.attempt(name, partial(_note_files, name, outlet, writers), "opened"):
             return None
+    positions = before.positions
+    if before.copied:
+        positions = _without_those_of_the_original(positions, writers)
     handed = dict(positions)
     for name, position in positions.items():
+        if not before.followed and not emitter.attempt(
+            name, partial(set_aside, position), "opened"
+        ):
+            return None
         handing = partial(_hand_over, name, position, writers, emitter.outlets, handed)
         if not emitter.attempt(name, handing, "opened"):
             return None
@@ -122,6 +155,24 @@ def _handed_over(emitter: Emitter, positions: Mapping[str, Any]) -> dict[str, An
         if left and not emitter.attempt(name, partial(take_back, position), "opened"):
             return None
     return handed
+
+
+def _without_those_of_the_original(
+    positions: Mapping[str, Any], writers: Collection[Path]
+) -> dict[str, Any]:
+    """Return the positions but for files that only the state that this is a copy of writes."""
+    ours = {}
+    for name, position in positions.items():
+        path = path_in(position)
+        if path is None or path in writers:
+            ours[name] = position
+        else:
+            log.warning(
+                'sink "%s": %s belongs to the directory that this state is a copy of, and is left',
+                name,
+                path,
+            )
+    return ours
 
 
 def _note_files(name: str, outlet: Outlet, writers: dict[Path, str]) -> None:

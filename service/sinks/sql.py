@@ -82,6 +82,8 @@ class SqlSink(Sink):
         Raises SinkFailed when it cannot be reached or used, PipelineFailed when it is not the one
         that was written before.
         """
+        if isinstance(position, dict) and "key" in position and self._database.is_gone:
+            self._is_not_what_it_was(position, "it is gone")
         self._database.connect()
         self._events, self._positions = _tables(self.params.table)
         try:
@@ -137,7 +139,8 @@ class SqlSink(Sink):
         if connection.execute(self._events.select().limit(1)).first() is not None:
             message = (
                 f'{self._database.name}: the table "{self.params.table}" holds events, and no '
-                "checkpoint says which; name another table, or empty this one"
+                "checkpoint says which; give the sink its former name back if it had another one, "
+                "or name another table, or empty this one"
             )
             raise PipelineFailed(message)
         self._key, self.settled = uuid4().hex, 0
@@ -148,14 +151,17 @@ class SqlSink(Sink):
         self._key = position["key"]
         block = self._block(connection)
         if block is None or block < position["block"]:
-            found = "it knows nothing of" if block is None else f"it ends at block {block} of"
-            message = (
-                f"{self._database.name}: events up to block {position['block']} were written here, "
-                f"now {found} them: it was emptied, replaced or set back; restore it, or give the "
-                "sink another name and table, where only events emitted from now on will be"
-            )
-            raise PipelineFailed(message)
+            found = "knows nothing" if block is None else f"ends at block {block}"
+            self._is_not_what_it_was(position, f"it {found} of them")
         self.settled = block
+
+    def _is_not_what_it_was(self, position: dict[str, Any], found: str) -> NoReturn:
+        message = (
+            f"{self._database.name}: events up to block {position['block']} were written here, now "
+            f"{found}: it was emptied, replaced, moved or set back; restore it, or give the sink "
+            "another name and table, where only events emitted from now on will be"
+        )
+        raise PipelineFailed(message)
 
     def _block(self, connection: Connection) -> int | None:
         query = self._positions.select().where(self._positions.c.sink == self._key)

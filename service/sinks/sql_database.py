@@ -73,6 +73,11 @@ class Database:
         """What messages call it: its URL without what may be secret."""
 
     @property
+    def is_gone(self) -> bool:
+        """Say whether it is a file, and there is none."""
+        return self.file is not None and not self.file.exists()
+
+    @property
     def engine(self) -> Engine:
         """The engine of SQLAlchemy, once connected."""
         assert self._engine is not None, "connect comes first"  # noqa: S101 - invariant

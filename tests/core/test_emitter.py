@@ -18,7 +18,7 @@ from service.block import Block
 from service.dead_letter_file import DeadLetterFile
 from service.emitter import Emitter
 from service.errors import PipelineFailed, SinkFailed
-from service.opening import open_outlets
+from service.opening import Before, open_outlets
 from service.origins import Origins
 from service.outlet import AHEAD, Outlet
 from service.passage import DeadLetter
@@ -249,7 +249,7 @@ def test_a_sink_that_is_flushed_by_two_threads_at_once_is_told_as_one_call() -> 
 def test_a_sink_that_holds_what_cannot_be_is_refused_by_name(tmp_path: Path, told: Any) -> None:
     setup = Setup(tmp_path, odd=SettledSink(told))
     with pytest.raises(PipelineFailed, match=r'^sink "odd": .*--without odd'):
-        open_outlets(setup.emitter, {}, None, 7)
+        open_outlets(setup.emitter, Before({}, None, 7))
 
 
 @pytest.mark.parametrize("told", [0, 7, 9, 7 + AHEAD])
@@ -257,4 +257,4 @@ def test_a_sink_may_be_ahead_of_the_journal_by_what_a_loss_of_power_took(
     tmp_path: Path, told: int
 ) -> None:
     setup = Setup(tmp_path, kept=SettledSink(told))
-    assert open_outlets(setup.emitter, {}, None, 7) == told
+    assert open_outlets(setup.emitter, Before({}, None, 7)) == told

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from service import file_position, threads
+from service.appended_file import AppendedFile
 from service.dead_letter_file import DeadLetterFile
 from service.emitter import Emitter
-from service.opening import open_outlets
+from service.errors import SinkFailed
+from service.opening import Before, open_outlets
 from service.origins import Origins
 from service.outlet import Outlet
 from service.sinks.ndjson import NdjsonSink
@@ -74,12 +76,70 @@ def test_a_file_that_cannot_be_taken_back_now_is_waited_for(
     opening = emitter(tmp_path, one=ndjson(tmp_path / "two"))
     trouble = OSError(number, "not now", "there")
     monkeypatch.setattr(file_position, "find", failing(3, file_position.find, trouble))
-    assert open_outlets(opening, positions, None, 2) == 0
+    assert open_outlets(opening, Before(positions, None, 2)) == 0
     opening.close()
     assert "one cannot be opened" in caplog.text
     assert "one can be opened again" in caplog.text
     assert opening.failing == {}
     assert [(tmp_path / name).read_bytes() for name in ("one", "two")] == [b"one\n"] * 2
+
+
+def test_what_nobody_can_write_again_is_kept_beside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    positions = {"one": written(tmp_path / "one")}
+    opening = emitter(tmp_path, one=ndjson(tmp_path / "one"))
+    assert open_outlets(opening, Before(positions, None, 2, followed=False)) == 0
+    opening.close()
+    assert (tmp_path / "one").read_bytes() == b"one\n"
+    (aside,) = tmp_path.glob("one.cut-*")
+    assert aside.read_bytes() == b"two\n"
+    assert "its last 4 bytes came after the last checkpoint, and the journal does not know" in (
+        caplog.text
+    )
+    assert str(aside) in caplog.text
+
+
+def test_a_copy_leaves_the_files_of_its_original_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "copy").mkdir()
+    positions = {"one": written(tmp_path / "one")}
+    opening = emitter(tmp_path / "copy", one=ndjson(tmp_path / "copy" / "one"))
+    assert open_outlets(opening, Before(positions, None, 2, copied=True)) == 0
+    opening.close()
+    assert (tmp_path / "one").read_bytes() == b"one\ntwo\n"
+    assert "is a copy of, and is left" in caplog.text
+
+
+def test_a_file_that_another_process_writes_is_neither_written_nor_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    position = written(tmp_path / "one")
+    other = AppendedFile(tmp_path / "one")
+    other.open()
+    with pytest.raises(SinkFailed, match="another process writes there"):
+        ndjson(tmp_path / "one").open(None)  # it would truncate the file
+    moved = ndjson(tmp_path / "two")
+    moved.open(position)
+    moved.close()
+    assert "another process writes there, such as a second daemon or a `process`" in caplog.text
+    other.close()
+    assert (tmp_path / "one").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_file_whose_folder_is_gone_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    position = written(tmp_path / "disk" / "one")
+    (tmp_path / "disk").rename(tmp_path / "elsewhere")
+    with pytest.raises(SinkFailed, match="its folder is gone: bring it back"):
+        ndjson(tmp_path / "disk" / "one").open(position)
+    assert not (tmp_path / "disk").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "disk")
+    sink = ndjson(tmp_path / "disk" / "one")
+    sink.open(position)
+    sink.close()
+    assert (tmp_path / "disk" / "one").read_bytes() == b"one\n"
 
 
 @pytest.mark.parametrize("fault", ["writes", "settled"])
@@ -102,7 +162,7 @@ def test_a_sink_that_cannot_tell_what_it_writes_or_holds_is_waited_for(
             return 7
 
     opening = emitter(tmp_path, odd=Odd(None))
-    assert open_outlets(opening, {"gone": written(tmp_path / "odd")}, None, 7) == 7
+    assert open_outlets(opening, Before({"gone": written(tmp_path / "odd")}, None, 7)) == 7
     assert "odd cannot be opened: Odd." in caplog.text
     assert "--without odd" in caplog.text
     assert (tmp_path / "odd").read_bytes() == b"one\n", "what came after is written again"
