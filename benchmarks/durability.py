@@ -31,8 +31,8 @@ def measure(folder: Path, dense: Case) -> Section:
     """Measure over ``dense``, and over events that are all kept."""
     say("durability")
     process = _process_rates(folder, dense)
-    lone = _lone_events(folder, "single", SINGLE_EVENTS)
-    many = _lone_events(folder, "many", MANY_EVENTS)
+    lone = lone_events(folder, "single", SINGLE_EVENTS)
+    many = lone_events(folder, "many", MANY_EVENTS)
     large: dict[str, list[float]] = {each: [] for each in DURABILITIES}
     kept: dict[str, list[float]] = {each: [] for each in DURABILITIES}
     single: dict[str, list[float]] = {each: [] for each in DURABILITIES}
@@ -41,7 +41,7 @@ def measure(folder: Path, dense: Case) -> Section:
             large[each].append(ingest(dense, MEGABYTE, 1, each))
             kept[each].append(ingest(many, MEGABYTE, 2, each))
             single[each].append(ingest(lone, 1, 8, each))
-    paced = _lone_events(folder, "paced", PACED_EVENTS)
+    paced = lone_events(folder, "paced", PACED_EVENTS)
     took = latency(folder, paced.source, PACE)
     rates = {
         "`process`, 2 workers, by its own clock": process,
@@ -83,7 +83,8 @@ def _ratio(rates: dict[str, float]) -> float:
     return rates["full"] / rates["off"]
 
 
-def _lone_events(folder: Path, name: str, events: int) -> Case:
+def lone_events(folder: Path, name: str, events: int) -> Case:
+    """Write events that are all kept; the output is the input."""
     source = folder / name
     write_lone_events(source, events)
-    return Case(folder, source, source, events)  # all are kept: the output is the input
+    return Case(folder, source, source, events)
