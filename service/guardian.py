@@ -14,9 +14,9 @@ from typing import Final
 
 from service.dispatcher import Dispatcher
 from service.errors import ProcessLost
-from service.own_code import culprit, doing, doing_and_ways_on
-from service.progress import ASKING, NOTHING
-from service.state_host import StateHost
+from service.own_code import culprit, doing, doing_and_ways_on, handling
+from service.progress import ASKING, NOTHING, RAISED
+from service.state_host import BATCH_RAISED, StateHost
 from service.threads import Backoff, ended, start_thread
 from service.worker_pool import MOST_STARTS, WorkerLink
 
@@ -139,12 +139,21 @@ class StateKeeper:
                 backoff.grow_at_once()
                 continue
             except ProcessLost as error:
+                if self._stopping.is_set():
+                    return  # it was killed to be gone
                 died += 1
+                places, steps = self._host.places(), self._host.steps
                 if died == MOST_STARTS:
-                    what = doing_and_ways_on(self._host.places(), self._host.steps)
+                    what = doing_and_ways_on(places, steps)
                     self._failed(f"{error}, {died} in a row{what}")
                     return
-                log.warning("%s; it is tried again, nothing is lost", error)
+                log.warning(
+                    "%s%s; attempt %s of %s, nothing is lost",
+                    error,
+                    doing(places, steps),
+                    died,
+                    MOST_STARTS,
+                )
                 backoff.grow()
                 continue
             backoff.reset()
@@ -153,7 +162,8 @@ class StateKeeper:
             self.ready.set()
             if self._stopping.is_set():
                 self._host.kill()
-            end = f"the state host ended (exit code {self._host.wait()})"
+            code = self._host.wait()
+            end = f"the state host ended (exit code {code})"
             self.ready.clear()
             if self._stopping.is_set():
                 return
@@ -163,12 +173,13 @@ class StateKeeper:
                 what = doing_and_ways_on(places, steps)
                 self._failed(f"{end}, {in_own_code} in a row{what}")
                 return
-            log.warning(
-                "%s%s; another one starts from the last snapshot and is asked again, "
-                "nothing is lost",
-                end,
-                doing(places, steps),
-            )
+            if code != BATCH_RAISED or all(place.position != RAISED for place in places):
+                log.warning(  # else it has said so itself, and why
+                    "%s%s; another one starts from the last snapshot and is asked again, "
+                    "nothing is lost",
+                    end,
+                    doing(places, steps) or handling(places, steps),
+                )
             self.restarts += 1
             how = f"ended the state host, or took longer than the deadline of {self._deadline:g} s"
             self._dispatcher.state_died(places, how)

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from service.chain import WAYS_ON, Step
-from service.progress import KEEPING, OPENING, RESTORING, Place
+from service.progress import BATCH, KEEPING, OPENING, RAISED, RESTORING, Place
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,16 @@ def doing(places: Sequence[Place], steps: Sequence[Step]) -> str:
         if place.position in _DONE:
             return f" while {steps[place.step].name} {_DONE[place.position]}"
     return ""
+
+
+def handling(places: Sequence[Place], steps: Sequence[Step]) -> str:
+    """Return which steps are at events, as the end of a sentence; empty if none is."""
+    at = [
+        f"{steps[place.step].name} handled block {place.block}"
+        for place in places
+        if place.step >= 0 and (place.position >= 0 or place.position in {BATCH, RAISED})
+    ]
+    return f" while {' and '.join(at)}" if at else ""
 
 
 def doing_and_ways_on(places: Sequence[Place], steps: Sequence[Step]) -> str:

@@ -20,6 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from middleware.errors import FAULTS, PenstockError, in_words
+from middleware.loading import raised_at
 from service.answer import Answer, Asker
 from service.chain import Step
 from service.child import end_child, start_child
@@ -82,10 +83,12 @@ class HostedSequencer:
             return self._sequencer.ask(question)
         except PipelineFailed:
             raise
-        except FAULTS:  # half a batch may be remembered: start again without it
+        except FAULTS as error:  # half a batch may be remembered: start again without it
+            where = "" if isinstance(error, PenstockError) else f" (at {raised_at(error)})"
             print(  # noqa: T201 - stderr is this process's log
-                f"penstock: {question.step.name}: handle_batch raised at block {question.block}; "
-                "its events are asked one by one, nothing is lost\n" + traceback.format_exc(),
+                f"{question.step.name}: handle_batch raised {in_words(error)}{where} at block "
+                f"{question.block}; its events are asked one by one, by another state host that "
+                "starts from the last snapshot, nothing is lost",
                 file=sys.stderr,
                 flush=True,
             )

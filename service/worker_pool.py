@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from service.child import end_child, start_child
 from service.dispatcher import WINDOW, Dispatcher
-from service.own_code import doing_and_ways_on, speaks
+from service.own_code import doing, doing_and_ways_on, speaks
 from service.progress import Place, Progress
 from service.slots import Slots
 from service.threads import Backoff, ended, start_thread
@@ -230,10 +230,11 @@ class WorkerLink:
         if not self._stopping.is_set():
             blocks = len(self.in_flight)
             log.warning(
-                "worker %s (pid %s) ended (%s); %s",
+                "worker %s (pid %s) ended (%s)%s; %s",
                 self.index,
                 process.pid,
                 self._why or _ending(process.exitcode),
+                doing(self.places(), self._plan().chain.steps),
                 f"its blocks ({blocks}) are done again, nothing is lost"
                 if blocks
                 else "it had no block, and another one is started",

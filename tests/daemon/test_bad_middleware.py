@@ -132,7 +132,7 @@ def test_only_the_guilty_event_is_dead_lettered_with_its_reason(
     assert [letter["event"] + "\n" for letter in letters] == [lines[30], lines[60]]
     assert [letter["attempts"] for letter in letters] == [2, 2]
     for letter in letters:
-        assert ("traceback" in letter) == (trouble == "raise")
+        assert ("traceback" in letter) == (trouble in {"raise", "exit"})
     assert REASONS[trouble] in letters[0]["reason"]
     if trouble == "raise":
         assert letters[0]["reason"] == letters[1]["reason"]

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, model_validator
 
-from middleware.contract import Event, Middleware, SharedMiddleware
+from middleware.contract import Batch, Event, Middleware, SharedMiddleware
 
 
 class Where(BaseModel):
@@ -98,6 +98,20 @@ class SharedExitsAtOpen(Once):
         if not self.params.mended.exists():
             os._exit(3)
         super().open()
+
+
+class BatchInterrupts(Once):
+    """Raises as it is handed many events, not with each of them."""
+
+    def handle_batch(self, batch: Batch) -> Any:
+        raise KeyboardInterrupt(f"at {len(batch)} events")
+
+
+class HandleExits(Once):
+    """Ends the state host at an event."""
+
+    def handle(self, event: Event) -> Event | None:
+        os._exit(event["cid"])
 
 
 class OpenRaises(Once):

@@ -67,10 +67,35 @@ def test_a_step_that_ends_its_process_as_it_is_opened_ends_the_start(
     assert "while odd was opened" in message
     assert "penstock run --without odd" in message
     assert "socket" not in caplog.text
+    deaths = [each for each in caplog.messages if "exit code 3" in each]
+    assert deaths, "each death is told"
+    assert all("while odd was opened" in each for each in deaths)
+    if who == "the state host":
+        assert [each[each.index("attempt") :] for each in deaths] == [
+            f"attempt {number} of 6, nothing is lost" for number in range(1, 6)
+        ]
     with one.life(odd, without=["odd"]) as pipeline:
         lines = accept(pipeline, 1, 1)
         settle(pipeline)
     assert one.kept == lines
+
+
+@pytest.mark.parametrize("kind", ["BatchInterrupts", "HandleExits"])
+def test_a_death_of_the_state_host_is_one_message_with_the_name_of_the_step(
+    one: OneProcess, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with one.life(step(one, kind)) as pipeline:
+        accept(pipeline, 1)
+        settle(pipeline)
+        deaths = pipeline.keeper.restarts
+    assert deaths
+    told = [each for each in caplog.messages if "starts from the last snapshot" in each]
+    assert len(told) == deaths
+    assert all("odd" in each and "block 1" in each for each in told)
+    assert "Traceback" not in caplog.text
+    if kind == "BatchInterrupts":
+        assert "odd: handle_batch raised KeyboardInterrupt: at 1 events (at " in told[0]
+        assert "bad_steps.py:" in told[0]
 
 
 @pytest.mark.parametrize(
