@@ -5,6 +5,7 @@ Every error names its place in the configuration, and all of them are told at on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,10 @@ def configured_sources(
     return sources
 
 
+_SETTING: Final = re.compile(r"[\w-]+(\[\d+\]|\.[\w-]+)*( =|:) ")
+"""How a line begins that is about one setting at its place: ``paths[0]: …``, ``use = "…"``."""
+
+
 class _Problems:
     """What is wrong, a line for each: a part that is wrong does not hide the next one."""
 
@@ -122,7 +127,10 @@ class _Problems:
         try:
             yield
         except ConfigurationError as error:
-            self.lines += [f"{place}.{line}" for line in str(error).splitlines()]
+            self.lines += [
+                f"{place}{'.' if _SETTING.match(line) else ': '}{line}"
+                for line in str(error).splitlines()
+            ]
 
     def tell(self) -> None:
         if self.lines:
@@ -193,13 +201,13 @@ def _check_memory(step: Step) -> None:
     except Exception:  # noqa: BLE001 - it may well need to be open
         return
     except SystemExit as error:
-        message = f"{step.name}: snapshot() raises {in_words(error)}"
+        message = f"snapshot() of {step.name} raises {in_words(error)}"
         raise ConfigurationError(message) from error
     try:
         msgspec.msgpack.encode(state)
     except Exception as error:
         message = (
-            f"{step.name}: snapshot() returns what cannot be kept: {in_words(error)}; "
+            f"snapshot() of {step.name} returns what cannot be kept: {in_words(error)}; "
             "return None, bool, int, float, str, bytes, lists and dicts of these"
         )
         raise ConfigurationError(message) from error

@@ -27,6 +27,12 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
         error = self.request.error
         status = HTTPStatus(error.code)
         detail = error.body if isinstance(error, Refused) else f"{error.reason}: {error.body}"
+        if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            most = self.channel.adj.max_request_body_size
+            detail = (
+                f"the body is longer than http.max_body ({most} bytes), nothing was taken in: "
+                "send it in several posts, or raise http.max_body"
+            )
         response = problem(status, detail.replace("\r\n", " "))
         body = response.get_data()
         self.status = f"{status.value} {status.phrase}"

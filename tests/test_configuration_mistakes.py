@@ -85,6 +85,19 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, monkeypatch: pytest.Mon
     assert CliRunner().invoke(main, ["check", "--config", str(path)]).exit_code == 0
 
 
+def test_what_is_no_setting_stands_behind_a_colon(check: Check) -> None:
+    Path("refusing.py").write_text(
+        "from service.sinks.sink import Sink\n"
+        "class Counts(Sink):\n"
+        "    def __init__(self, params):\n"
+        "        raise ValueError('no counts')\n"
+        "    def write(self, emission):\n"
+        "        pass\n"
+    )
+    (said,) = check('[[sink]]\nname = "counts"\nuse = "refusing:Counts"')
+    assert said.startswith('sink[0] "counts".params: Counts cannot be made: ValueError: no counts')
+
+
 SECRET_URLS = [
     f"postgresql://me:{PASSWORD}@host/db",
     f"postgresql://me:p@{PASSWORD}@host/db",

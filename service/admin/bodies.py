@@ -31,7 +31,7 @@ def read_body() -> Any:
         raise UnsupportedMediaType("send a JSON body, with Content-Type: application/json")
     body = request.get_data()
     if len(body) > LONGEST:
-        raise RequestEntityTooLarge(f"the body is longer than {LONGEST} bytes")
+        raise RequestEntityTooLarge(f"the body is longer than {LONGEST} bytes: send less at once")
     if depth(body) > NESTING:
         raise BadRequest(f"the body is nested too deeply (more than {NESTING} levels)")
     try:

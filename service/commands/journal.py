@@ -17,6 +17,7 @@ from service.commands.spans import from_option, span_of, to_option
 
 if TYPE_CHECKING:
     from service.journal.inspection import Finding
+    from service.journal.row import Entry
 
 
 @click.group()
@@ -95,13 +96,17 @@ def export(start: str | None, stop: str | None, config: Path) -> None:
     from service.state_directory import existing_journal
 
     span = span_of(start, stop)
-    gone = 0
+    gone = written = 0
+    end = None
     with exit_codes(config):
         directory = existing_journal(load(config).state)
         for entry in retained(directory):
             if span.ends_before(entry):
                 break
-            if entry.kind == BLOCK and not span.begins_after(entry):
+            if entry.kind != BLOCK:
+                continue
+            end = entry
+            if not span.begins_after(entry):
                 block = read_block(entry, ChainVersion(0, ()))
                 try:
                     pieces = list(span.pieces(entry, block))
@@ -110,11 +115,28 @@ def export(start: str | None, stop: str | None, config: Path) -> None:
                     gone += 1
                     say(f"penstock: block {entry.block} is left out: {error}", err=True)
                 else:
+                    written += len(lines)
                     sys.stdout.buffer.writelines(lines)
+        else:
+            if not written and not gone:
+                say(f"penstock: nothing is written: {_ending(end)}", err=True)
         sys.stdout.buffer.flush()
     if gone:
         say(f"penstock: {gone} blocks are left out; all else is written", err=True)
         sys.exit(FAILED)
+
+
+def _ending(entry: Entry | None) -> str:
+    """Say where the journal ends, ``entry`` being its last block, None if it holds none."""
+    from service.chain import ChainVersion
+    from service.journal.entry import read_block
+
+    if entry is None:
+        return "the journal holds no event"
+    lines = read_block(entry, ChainVersion(0, ())).lines
+    moment = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="seconds")
+    last = f"{entry.block}.*" if lines is None else f"{entry.block}.{max(0, lines - 1)}"
+    return f"the journal ends at offset {last}, accepted at {moment}"
 
 
 def _described(finding: Finding) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from service.block import FileIdentity, FileRange, Submission
 from service.errors import PipelineFailed, QueueClosed
@@ -26,6 +26,19 @@ log = logging.getLogger(__name__)
 
 _SCAN: Final = 65_536
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # waits for no writer of a pipe
+
+
+_PATTERN: Final = frozenset("*?[")
+"""What a shell would expand."""
+
+
+def _no_folder(path: Path) -> Path:
+    if path.is_dir():
+        raise ValueError("is a folder; name its files")
+    return path
+
+
+_InputFile = Annotated[WrittenPath, AfterValidator(_no_folder)]
 
 
 class Rest(Enum):
@@ -42,7 +55,7 @@ class NdjsonSource(Source):
     class Params(BaseModel):
         """Which files."""
 
-        paths: list[WrittenPath] = Field(
+        paths: list[_InputFile] = Field(
             min_length=1, description="the files, in the order to read them"
         )
 
@@ -109,6 +122,8 @@ class NdjsonSource(Source):
                 problem = f"{error.filename or path}: cannot be read: {error.strerror}"
                 if not self.surroundings.patient:
                     raise PipelineFailed(problem) from error
+                if _PATTERN & set(str(path)):
+                    problem = f"{problem} (a pattern is not expanded: name each file)"
                 self.fail(f"{problem}; it is looked for again and again")
 
     def _begin(self, path: Path, reached: FileRange | None) -> int:

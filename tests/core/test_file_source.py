@@ -166,3 +166,23 @@ def test_what_is_added_as_a_file_is_read_to_its_end_is_no_half_line_unless_it_is
         read += b"".join(each.read() for each in ranges if isinstance(each, FileRange))
     assert read == b'{"n":1}\n' + appended[: appended.rfind(b"}") + 1] + b"\n"
     assert [("is not whole" in each) for each in told] == ([] if whole else [True])
+
+
+def test_a_pattern_that_names_no_file_is_told_at_once_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "night.ndjson").write_bytes(b'{"n":1}\n')
+    settings = Settings.model_validate({"sink": [{"name": "out", "use": "stdout"}]})
+    told: list[str] = []
+    queue = EventQueue(events=100, size=10_000)
+    surroundings = Surroundings(queue, settings, lambda _, problem: told.append(problem), {})
+    path = tmp_path / "*.ndjson"
+    source = NdjsonSource("night", NdjsonSource.Params(paths=[path]), surroundings)
+    source.start()
+    try:
+        eventually(lambda: told, "it is told")
+    finally:
+        source.stop()
+        assert source.finished.wait(10)
+    queue.close()
+    (what,) = told
+    assert what.startswith(f"{path}: cannot be read: No such file or directory")
+    assert "a pattern is not expanded: name each file" in what

@@ -86,7 +86,7 @@ REASONS = {
     "raise": "handle raised RuntimeError: no such point",
     "hang": "deadline of 0.5 s",
     "end": "exit code 3",
-    "exit": "exit",
+    "exit": "handle raised SystemExit: 4",
 }
 
 

@@ -45,8 +45,10 @@ def test_a_range_begins_and_ends_at_its_events(offsets: list[str], penstock: Com
     assert done.stdout == expected
     done = penstock("journal", "export", "--from", last, *CONFIG)
     assert done.stdout == b'{"cid":9,"time":9}\n'
-    done = penstock("journal", "export", "--from", "2999-01-01T00:00:00Z", *CONFIG)
-    assert (done.returncode, done.stdout) == (0, b"")
+    for beyond in ("2999-01-01T00:00:00Z", f"{last}.1", "99999.0"):
+        done = penstock("journal", "export", "--from", beyond, *CONFIG)
+        assert (done.returncode, done.stdout) == (0, b"")
+        assert f"nothing is written: the journal ends at offset {last}.0," in done.stderr.decode()
 
 
 def test_what_is_written_can_be_filtered_again(offsets: list[str], penstock: Command) -> None:

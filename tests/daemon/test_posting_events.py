@@ -190,6 +190,8 @@ def test_a_body_over_the_limit_is_refused_as_a_problem(daemon: RunningDaemon) ->
     assert answer.status == 413
     assert daemon.settle()["accepted"] == before["accepted"]
     assert answer.headers["Content-Type"] == "application/problem+json"
+    assert f"longer than http.max_body ({MAX_BODY} bytes)" in answer.document["detail"]
+    assert "send it in several posts, or raise http.max_body" in answer.document["detail"]
 
 
 def test_a_body_just_within_the_limit_is_accepted(daemon: RunningDaemon) -> None:

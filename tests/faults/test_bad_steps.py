@@ -117,7 +117,7 @@ def test_an_open_that_raises_ends_the_start_with_a_way_that_works(
 def test_an_instance_that_cannot_be_made_is_refused_with_a_way_on(one: OneProcess) -> None:
     with pytest.raises(ConfigurationError) as refused:
         configured_chain(one.settings(step(one, "ExitsAsItIsMade")))
-    assert "odd cannot be made: SystemExit: 3 (at " in str(refused.value)
+    assert 'middleware[0] "odd": odd cannot be made: SystemExit: 3 (at ' in str(refused.value)
     assert "penstock run --without odd" in str(refused.value)
 
 
