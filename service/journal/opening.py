@@ -100,7 +100,7 @@ def _check_begin(directory: Path, firsts: list[int], mark: Link, after: int) -> 
     first = firsts[0] if firsts else mark.sequence + 1
     if after + 1 < first:
         raise JournalDamaged(
-            f"{directory}: entries {after + 1} to {first - 1} were written and not emitted, and "
+            f"{directory}: entries {after + 1} to {first - 1} were written and are needed, and "
             "their segments are gone; `penstock journal export` writes what is left into a file; "
             f"{WAYS_BACK}"
         )
