@@ -96,4 +96,4 @@ def test_a_configured_source_that_cannot_be_made_says_so(tmp_path: Path, at: str
     path = write_configuration(tmp_path, source=[odd])
     with pytest.raises(PenstockError, match=SAID) as refused:
         checked_settings(path)
-    assert 'source[0] "odd".' in str(refused.value)
+    assert 'source[0] "odd"' in str(refused.value)

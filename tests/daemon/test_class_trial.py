@@ -142,7 +142,7 @@ def test_a_class_that_cannot_say_what_it_reads_or_writes_is_named_with_a_way_on(
     with pytest.raises(ConfigurationError) as refused:
         checked_settings(path)
     (told,) = str(refused.value).splitlines()
-    assert told.startswith(f'{path}: {kind}[0] "odd".{method} {CLAIMS[odd]}')
+    assert told.startswith(f'{path}: {kind}[0] "odd": {method} {CLAIMS[odd]}')
     assert "penstock run --without odd" in told
 
 
