@@ -115,7 +115,7 @@ def process(
         keep_for_data()
     with exit_codes(config):
         with importing():
-            settings = load_checked(config)
+            settings = load_checked(config, chain_alone=True)
             import service.processing  # noqa: F401 - what _process is about to use
         if workers is not None:
             count = settings.workers.model_copy(update={"count": workers})

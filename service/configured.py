@@ -54,24 +54,26 @@ def checked_settings(
     path: Path,
     without: Collection[str] = (),
     *,
+    kinds: Collection[Kind] = PARTS,
     own_classes: Callable[[], object] = lambda: None,
     trying: Callable[[str], object] = lambda _: None,
 ) -> Settings:
     """Return the settings of a file, with every class and parameter it names checked.
 
-    Of those called by a name in ``without`` nothing is asked. Starts nothing. Calls ``own_classes``
-    first if some are not Penstock's, and ``trying`` with the name of each part before it is
-    checked. Raises ConfigurationError: a line for each thing wrong, in all tables.
+    Of those called by a name in ``without``, or of other ``kinds``, nothing is asked. Starts
+    nothing. Calls ``own_classes`` first if some are not Penstock's, and ``trying`` with the name of
+    each part before it is checked. Raises ConfigurationError: a line for each thing wrong, in all
+    tables.
     """
     file = SettingsFile(path)
 
     def tables(kind: Kind) -> Iterator[Table]:
-        for each in file.tables(kind):
+        for each in file.tables(kind) if kind in kinds else ():
             if each.part.name not in without:
                 trying(each.part.name)
                 yield each
 
-    if any(each.part.use not in BUILT_IN for kind in PARTS for each in file.tables(kind)):
+    if any(each.part.use not in BUILT_IN for kind in kinds for each in file.tables(kind)):
         own_classes()
     found = [*file.problems, *_problems(file, tables)]
     if found or file.settings is None:

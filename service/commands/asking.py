@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from service.settings import Settings
+    from service.settings_file import Kind
 
 FAILED: Final = 1
 BAD_CONFIGURATION: Final = 78
@@ -41,11 +42,14 @@ def load(config: Path) -> Settings:
     return load_settings(config)
 
 
-def load_checked(config: Path, without: Collection[str] = ()) -> Settings:
+def load_checked(
+    config: Path, without: Collection[str] = (), *, chain_alone: bool = False
+) -> Settings:
     """Return the settings, with every class and parameter checked; raises ConfigurationError.
 
-    Of what is called by a name in ``without`` nothing is asked. Classes of the user's own are tried
-    out in another process first.
+    Of what is called by a name in ``without`` nothing is asked, with ``chain_alone`` nothing of
+    sources and sinks either: to load a class of these can take longer than a short run. Classes of
+    the user's own are tried out in another process first.
 
     A class of the user's own, "module:Class", is found from where the command is given, but only
     after all that is installed: a ``numpy.py`` that lies there is not run.
@@ -61,7 +65,8 @@ def load_checked(config: Path, without: Collection[str] = ()) -> Settings:
 
         try_out_classes(config, without)
 
-    return checked_settings(config, without, own_classes=own_classes)
+    kinds: tuple[Kind, ...] = ("middleware",) if chain_alone else ("source", "middleware", "sink")
+    return checked_settings(config, without, kinds=kinds, own_classes=own_classes)
 
 
 def say(text: str, keep: str = "", *, err: bool = False) -> None:
