@@ -58,8 +58,7 @@ class AppendedFile:
 
         A position of another file counts as none. Raises OSError, SinkFailed when nobody reads the
         pipe that it is, when another process writes there, or when its folder is gone, and
-        PipelineFailed when the file no longer holds what lies before the
-        position.
+        PipelineFailed when the file no longer holds what lies before the position.
         """
         length = self._length_in(position)
         made = self._make_folder()

@@ -125,7 +125,7 @@ def open_outlets(emitter: Emitter, before: Before) -> int | None:
                 return None
         except PipelineFailed as error:
             raise PipelineFailed(f'sink "{name}": {error}') from error
-    return max(kept, *(outlet.settled for outlet in emitter.outlets.values()))
+    return max([kept, *(outlet.settled for outlet in emitter.outlets.values())])
 
 
 def _handed_over(emitter: Emitter, before: Before) -> dict[str, Any] | None:
@@ -143,9 +143,8 @@ def _handed_over(emitter: Emitter, before: Before) -> dict[str, Any] | None:
         positions = _without_those_of_the_original(positions, writers)
     handed = dict(positions)
     for name, position in positions.items():
-        if not before.followed and not emitter.attempt(
-            name, partial(set_aside, position), "opened"
-        ):
+        cut_back = not before.followed and (name in emitter.outlets or found(position) in writers)
+        if cut_back and not emitter.attempt(name, partial(set_aside, position), "opened"):
             return None
         handing = partial(_hand_over, name, position, writers, emitter.outlets, handed)
         if not emitter.attempt(name, handing, "opened"):

@@ -100,6 +100,18 @@ def test_what_nobody_can_write_again_is_kept_beside(
     assert str(aside) in caplog.text
 
 
+def test_the_file_of_a_sink_that_is_left_out_is_neither_cut_nor_copied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    positions = {"left": written(tmp_path / "left")}
+    opening = emitter(tmp_path, one=ndjson(tmp_path / "one"))
+    assert open_outlets(opening, Before(positions, None, 2, followed=False)) == 0
+    opening.close()
+    assert (tmp_path / "left").read_bytes() == b"one\ntwo\n"
+    assert not list(tmp_path.glob("left.cut-*"))
+    assert "cut off" not in caplog.text
+
+
 def test_a_copy_leaves_the_files_of_its_original_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
