@@ -188,17 +188,21 @@ def test_the_journal_is_not_trimmed_where_a_checkpoint_could_not_be_written(
     assert trimmed == []
 
 
-def test_a_memory_that_there_is_no_room_for_is_named_once_and_asked_for_again(
-    setup: Setup, caplog: pytest.LogCaptureFixture
-) -> None:
-    setup.troubles = [SnapshotHeldBack("there is no room for it") for _ in range(3)]
-    a, b = setup.dispatching.links
+def start_after_a_barrier(setup: Setup) -> None:
+    """Settle two blocks, the second one a barrier, and wait until its checkpoint was tried."""
     setup.dispatching.accept(1, 2, barrier=2)
-    for link in (a, b):
+    for link in setup.dispatching.links:
         setup.dispatching.done(link, setup.dispatching.take(link).block.number)
     setup.emit(1, 2)
     setup.checkpointer.start(pytest.fail)
     assert setup.checkpointer.wait_for(2, LIMIT)
+
+
+def test_a_memory_that_there_is_no_room_for_is_named_once_and_asked_for_again(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.troubles = [SnapshotHeldBack("there is no room for it") for _ in range(3)]
+    start_after_a_barrier(setup)
     assert setup.problems == [None, *["no checkpoint at block 2: there is no room for it"] * 3]
     assert caplog.text.count("there is no room") == 1
     assert setup.checkpointer.problem is None
@@ -212,13 +216,7 @@ def test_a_state_host_that_cannot_be_asked_for_a_moment_is_asked_again(
 ) -> None:
     """Such as while there are too many open files: what is kept would leave no room for ever."""
     setup.troubles = [ProcessLost("too many open files"), ProcessLost("still")]
-    a, b = setup.dispatching.links
-    setup.dispatching.accept(1, 2, barrier=2)
-    for link in (a, b):
-        setup.dispatching.done(link, setup.dispatching.take(link).block.number)
-    setup.emit(1, 2)
-    setup.checkpointer.start(pytest.fail)
-    assert setup.checkpointer.wait_for(2, LIMIT)
+    start_after_a_barrier(setup)
     assert setup.memory() == b"memory"
     setup.dispatching.dispatcher.close()
     assert setup.checkpointer.join(LIMIT)

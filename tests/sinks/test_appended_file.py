@@ -33,6 +33,17 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return fill
 
 
+def cut_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next attempt to cut a file fail, and those after it do what they do."""
+    really_cut = os.ftruncate
+
+    def fail(*_: int) -> None:
+        monkeypatch.setattr(os, "ftruncate", really_cut)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+
+
 def test_the_file_and_its_folder_are_made_when_first_needed(tmp_path: Path) -> None:
     file = AppendedFile(tmp_path / "new" / "file")
     assert not (tmp_path / "new").exists()
@@ -84,17 +95,12 @@ def test_a_write_in_small_bites_is_a_whole_write(
 def test_half_a_write_is_cut_off_also_when_the_first_attempt_to_cut_fails(
     tmp_path: Path, fill_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really_cut = os.ftruncate
     path = tmp_path / "file"
     file = AppendedFile(path)
     file.write(b"one\n")
     fill_disk(2)
 
-    def fail(*_: int) -> None:
-        monkeypatch.setattr(os, "ftruncate", really_cut)
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "ftruncate", fail)
+    cut_fails_once(monkeypatch)
     with pytest.raises(OSError, match=r"error|space"):
         file.write(b"two\n")
     fill_disk(1000)
@@ -125,16 +131,11 @@ def test_a_write_that_fails_leaves_a_file_that_others_cut_or_append_to_as_they_l
 def test_a_file_that_others_empty_after_a_write_failed_gets_no_hole(
     tmp_path: Path, fill_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really_cut = os.ftruncate
     path = tmp_path / "file"
     file = AppendedFile(path)
     file.write(b"one\n")
 
-    def fail(*_: int) -> None:
-        monkeypatch.setattr(os, "ftruncate", really_cut)
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "ftruncate", fail)
+    cut_fails_once(monkeypatch)
     fill_disk(2)
     with pytest.raises(OSError, match="Input/output error"):
         file.write(b"two\n")
