@@ -1,11 +1,13 @@
 """Measures another checkout of Penstock and this one by turns, so that a busy moment hits both.
 
-``python -m benchmarks.compare /path/to/other/.venv/bin/penstock`` prints a table: medians of both,
-in events a second, and the change. With QUICK=1 in the environment all is a tenth as large.
+``python -m benchmarks.compare /path/to/other`` prints a table: medians of both, in events a second,
+and the change. With QUICK=1 in the environment all is a tenth as large. Both run in the environment
+of this one: two copies of the same libraries can differ by a fifth, by where they lie in memory.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.contenders import PENSTOCK, Case, run_penstock
+from benchmarks.contenders import HERE, Case, run_penstock
 from benchmarks.durability import MANY_EVENTS, MEGABYTE, SINGLE_EVENTS, lone_events
 from benchmarks.files import CLUSTERS, DENSE, FEW, WIDE
 from benchmarks.ingest import ingest
@@ -22,11 +24,13 @@ from benchmarks.sizes import QUICK, say
 
 TURNS: Final = 1 if QUICK else 7
 
-Measure = Callable[[str], float]
-"""Returns events a second of a ``penstock`` command."""
+THIS: Final = HERE.parent
+
+Measure = Callable[[], float]
+"""Returns events a second."""
 
 
-def main(other: str) -> None:
+def main(other: Path) -> None:
     """Measure everything and print it."""
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory(prefix="penstock-benchmarks-") as name:
@@ -50,8 +54,8 @@ def main(other: str) -> None:
 def processing(case: Case, workers: int) -> Measure:
     """Return how to measure ``process``, from its start to its end."""
 
-    def measure(penstock: str) -> float:
-        run = run_penstock(case, workers, penstock=penstock)
+    def measure() -> float:
+        run = run_penstock(case, workers)
         return run.events / run.seconds
 
     return measure
@@ -59,19 +63,20 @@ def processing(case: Case, workers: int) -> Measure:
 
 def posting(case: Case, lines: int, clients: int) -> Measure:
     """Return how to measure a daemon, from the first post to the last line in the sink's file."""
-    return lambda penstock: ingest(case, lines, clients, "full", penstock)
+    return lambda: ingest(case, lines, clients, "full")
 
 
-def compared(what: str, other: str, measure: Measure) -> tuple[str, ...]:
+def compared(what: str, other: Path, measure: Measure) -> tuple[str, ...]:
     """Return a row of the table."""
     say(what)
-    found: dict[str, list[float]] = {other: [], PENSTOCK: []}
+    found: dict[Path, list[float]] = {other: [], THIS: []}
     for turn in range(TURNS):
-        for penstock in (other, PENSTOCK) if turn % 2 else (PENSTOCK, other):
-            found[penstock].append(measure(penstock))
-    before, after = median(found[other]), median(found[PENSTOCK])
+        for checkout in (other, THIS) if turn % 2 else (THIS, other):
+            os.environ["PYTHONPATH"] = str(checkout)  # before what is installed
+            found[checkout].append(measure())
+    before, after = median(found[other]), median(found[THIS])
     return what, f"{before:,.0f}", f"{after:,.0f}", f"{after / before - 1:+.1%}"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]).resolve())

@@ -97,11 +97,11 @@ def installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def run_penstock(case: Case, workers: int, config: Path = CONFIG, penstock: str = PENSTOCK) -> Run:
+def run_penstock(case: Case, workers: int, config: Path = CONFIG) -> Run:
     """Run ``penstock process``; raises WrongOutput."""
     output = case.folder / "output"
     options = ["--config", str(config), "--workers", str(workers), "--output", str(output)]
-    command = [penstock, "process", "--json", *options, str(case.source)]
+    command = [PENSTOCK, "process", "--json", *options, str(case.source)]
     seconds, text = timed(command, case.folder)
     _check(case, output, f"penstock with {workers} workers and {config.name}")
     summary: dict[str, Any] = json.loads(text)

@@ -99,7 +99,7 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def running(folder: Path, state: str = "", penstock: str = PENSTOCK) -> Iterator[Running]:
+def running(folder: Path, state: str = "") -> Iterator[Running]:
     """Run a daemon on a free port from when it is ready, over an empty state directory.
 
     Its log goes to ``folder``; ``state`` is the configuration's table of that name.
@@ -108,7 +108,7 @@ def running(folder: Path, state: str = "", penstock: str = PENSTOCK) -> Iterator
     config = folder / "daemon.toml"
     shutil.rmtree(folder / "var", ignore_errors=True)
     config.write_text(f"{CONFIG.read_text()}\n{state}".replace("127.0.0.1:0", f"127.0.0.1:{port}"))
-    command = [penstock, "run", "--config", str(config)]
+    command = [PENSTOCK, "run", "--config", str(config)]
     with (
         (folder / "daemon.log").open("wb") as log,
         subprocess.Popen(

@@ -13,7 +13,7 @@ from statistics import quantiles
 from threading import Event, Thread
 from typing import Final, NamedTuple
 
-from benchmarks.contenders import HERE, PATIENCE, PENSTOCK, Case, WrongOutput
+from benchmarks.contenders import HERE, PATIENCE, Case, WrongOutput
 from benchmarks.daemon import running
 
 LOOK: Final = 0.0003
@@ -27,15 +27,13 @@ class Latencies(NamedTuple):
     p99: float
 
 
-def ingest(
-    case: Case, lines: int, clients: int, durability: str, penstock: str = PENSTOCK
-) -> float:
+def ingest(case: Case, lines: int, clients: int, durability: str) -> float:
     """Post a file, ``lines`` events a post; return the events/s from the first post to the sink.
 
     The output must be the expected one; with several clients, whose posts come in any order, its
     lines in any order. Raises WrongOutput.
     """
-    with running(case.folder, f'[state]\ndurability = "{durability}"', penstock) as daemon:
+    with running(case.folder, f'[state]\ndurability = "{durability}"') as daemon:
         began = _produce(daemon.port, case.source, lines, clients).began
         events = _settle(daemon.port)
         seconds = time.time() - began
